@@ -1,0 +1,216 @@
+//! The Sigstore bundle, version 0.3, as OpenSSF Model Signing uses it.
+
+use sentry_manifest::{json, printable};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+
+use crate::limits::{MAX_BUNDLE_BYTES, MAX_CHAIN};
+use crate::uris::{BUNDLE_MEDIA_TYPE, PAYLOAD_TYPE};
+use crate::{BundleError, base64};
+
+/// A signature with what is needed to check it. The payload's bytes are kept as they were signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bundle {
+    /// How to verify: which key, certificate or identity is claimed.
+    pub material: Material,
+    /// The exact bytes of the in-toto statement.
+    pub payload: Vec<u8>,
+    /// The signature over [`pae`](crate::pae) of the payload.
+    pub signature: Vec<u8>,
+}
+
+/// What a bundle says of its signer. It is a claim: a verifier decides by what its caller trusts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Material {
+    /// Method `key`.
+    PublicKey(PublicKeyMaterial),
+    /// Method `certificate`: DER certificates, the signer's first.
+    CertificateChain(Vec<Vec<u8>>),
+    /// Method `sigstore`: a DER certificate, with entries of a transparency log.
+    Sigstore {
+        /// The signer's certificate.
+        certificate: Vec<u8>,
+        /// How many log entries there are, at least one.
+        log_entries: usize,
+    },
+}
+
+/// How a bundle names a public key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PublicKeyMaterial {
+    /// Lower-case hex SHA-256 of the key as SPKI PEM text. Explains a mismatch, never decides.
+    pub hint: Option<String>,
+    /// Before model-signing 1.1: the key itself as SPKI PEM text.
+    pub raw_bytes: Option<Vec<u8>>,
+    /// Before model-signing 1.1: the name of the key's algorithm, such as `PKIX_ECDSA_P384_SHA_384`.
+    pub key_details: Option<String>,
+}
+
+impl Bundle {
+    /// Parses a bundle file.
+    ///
+    /// # Errors
+    /// Any [`BundleError`] about the bundle; the payload is decoded and not looked into.
+    pub fn parse(json: &[u8]) -> Result<Self, BundleError> {
+        if json.len() as u64 > MAX_BUNDLE_BYTES {
+            return Err(BundleError::TooLarge { found: json.len() as u64 });
+        }
+        let bundle: BundleJson = json::parse(json).map_err(|source| BundleError::Json { document: "bundle", source })?;
+        if bundle.media_type != BUNDLE_MEDIA_TYPE {
+            return Err(BundleError::MediaType { found: printable(&bundle.media_type) });
+        }
+        let material = bundle.verification_material.check()?;
+        let EnvelopeJson { payload, payload_type, signatures } = bundle.dsse_envelope;
+        if payload_type != PAYLOAD_TYPE {
+            return Err(BundleError::PayloadType { found: printable(&payload_type) });
+        }
+        let [signature] = &signatures[..] else {
+            return Err(BundleError::SignatureCount { found: signatures.len() });
+        };
+        Ok(Self { material, payload: base64::decode("payload", &payload)?, signature: base64::decode("sig", &signature.sig)? })
+    }
+
+    /// The bundle as the text of a file, for the method `key`.
+    ///
+    /// # Errors
+    /// [`BundleError::VerificationMaterial`] for other methods, and [`BundleError::TooLarge`] for a bundle
+    /// that nobody would read.
+    pub fn to_json(&self) -> Result<String, BundleError> {
+        let Material::PublicKey(key) = &self.material else {
+            return Err(BundleError::VerificationMaterial { reason: "only bundles of the method key are written" });
+        };
+        let json = BundleJson {
+            media_type: BUNDLE_MEDIA_TYPE.to_owned(),
+            verification_material: MaterialJson {
+                public_key: Some(PublicKeyJson { hint: key.hint.clone(), ..PublicKeyJson::default() }),
+                tlog_entries: Some(Vec::new()),
+                ..MaterialJson::default()
+            },
+            dsse_envelope: EnvelopeJson {
+                payload: base64::encode(&self.payload),
+                payload_type: PAYLOAD_TYPE.to_owned(),
+                signatures: vec![SignatureJson { sig: base64::encode(&self.signature), keyid: Some(String::new()) }],
+            },
+        };
+        let text = serde_json::to_string(&json).expect("strings and lists always serialise");
+        if text.len() as u64 > MAX_BUNDLE_BYTES {
+            return Err(BundleError::TooLarge { found: text.len() as u64 });
+        }
+        Ok(text)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct BundleJson {
+    media_type: String,
+    verification_material: MaterialJson,
+    dsse_envelope: EnvelopeJson,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct MaterialJson {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    public_key: Option<PublicKeyJson>,
+    #[serde(skip_serializing)]
+    x509_certificate_chain: Option<ChainJson>,
+    #[serde(skip_serializing)]
+    certificate: Option<CertificateJson>,
+    #[serde(serialize_with = "empty_list")]
+    tlog_entries: Option<Vec<IgnoredAny>>,
+    #[serde(skip_serializing)]
+    #[allow(dead_code, reason = "allowed in the bundle; no method that is read needs a timestamp")]
+    timestamp_verification_data: Option<IgnoredAny>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct PublicKeyJson {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+    #[serde(skip_serializing)]
+    raw_bytes: Option<String>,
+    #[serde(skip_serializing)]
+    key_details: Option<String>,
+    #[serde(skip_serializing)]
+    #[allow(dead_code, reason = "an older field that says nothing about the key itself")]
+    valid_for: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct ChainJson {
+    certificates: Vec<CertificateJson>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct CertificateJson {
+    raw_bytes: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct EnvelopeJson {
+    payload: String,
+    payload_type: String,
+    signatures: Vec<SignatureJson>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SignatureJson {
+    sig: String,
+    /// Not used for verification; absent, empty and null are all accepted.
+    keyid: Option<String>,
+}
+
+/// Log entries are never written: those of a signed bundle come with its Sigstore certificate.
+fn empty_list<S: serde::Serializer>(_: &Option<Vec<IgnoredAny>>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(std::iter::empty::<()>())
+}
+
+impl MaterialJson {
+    fn check(self) -> Result<Material, BundleError> {
+        let unusable = |reason| Err(BundleError::VerificationMaterial { reason });
+        match (self.public_key, self.x509_certificate_chain, self.certificate) {
+            (Some(key), None, None) => key.check(),
+            (None, Some(chain), None) => chain.check(),
+            (None, None, Some(certificate)) => match self.tlog_entries.map_or(0, |entries| entries.len()) {
+                0 => unusable("a Sigstore certificate without an entry of a transparency log"),
+                log_entries => Ok(Material::Sigstore { certificate: certificate.decode()?, log_entries }),
+            },
+            (None, None, None) => unusable("it names no public key, certificate chain or certificate"),
+            _ => unusable("it names more than one of public key, certificate chain and certificate"),
+        }
+    }
+}
+
+impl PublicKeyJson {
+    fn check(self) -> Result<Material, BundleError> {
+        if self.hint.is_none() && self.raw_bytes.is_none() {
+            return Err(BundleError::VerificationMaterial { reason: "the public key has neither hint nor rawBytes" });
+        }
+        let raw_bytes = self.raw_bytes.map(|text| base64::decode("rawBytes", &text)).transpose()?;
+        Ok(Material::PublicKey(PublicKeyMaterial { hint: self.hint, raw_bytes, key_details: self.key_details }))
+    }
+}
+
+impl ChainJson {
+    fn check(self) -> Result<Material, BundleError> {
+        match self.certificates.len() {
+            0 => Err(BundleError::VerificationMaterial { reason: "the certificate chain is empty" }),
+            found if found > MAX_CHAIN => Err(BundleError::ChainTooLong { found }),
+            _ => {
+                let certificates = self.certificates.iter().map(CertificateJson::decode).collect::<Result<_, _>>()?;
+                Ok(Material::CertificateChain(certificates))
+            }
+        }
+    }
+}
+
+impl CertificateJson {
+    fn decode(&self) -> Result<Vec<u8>, BundleError> {
+        base64::decode("certificate", &self.raw_bytes)
+    }
+}

@@ -1,0 +1,267 @@
+//! The grammar of the command line.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use sentry::{Algorithm, KeyAlgorithm};
+
+/// Sign machine-learning models, and verify them.
+///
+/// A publisher signs once: sentry keygen, then sentry sign MODEL --key sentry.key. Everyone who uses the
+/// model checks it: sentry verify MODEL --key sentry.pub. Exit codes: 0 verified, 1 rejected, 2 could not check.
+#[derive(Parser)]
+#[command(name = "sentry", version, propagate_version = true, disable_help_subcommand = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+    /// Print nothing but errors
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    Keygen(Keygen),
+    Sign(Sign),
+    Verify(Verify),
+    Hash(Hash),
+    Inspect(Inspect),
+    Diff(Diff),
+    Completions(Completions),
+    Man(Man),
+}
+
+impl Command {
+    /// Whether one JSON document goes to standard output.
+    pub fn wants_json(&self) -> bool {
+        match self {
+            Self::Sign(Sign { json, .. })
+            | Self::Verify(Verify { json, .. })
+            | Self::Hash(Hash { json, .. })
+            | Self::Inspect(Inspect { json, .. })
+            | Self::Diff(Diff { json, .. }) => *json,
+            Self::Keygen(_) | Self::Completions(_) | Self::Man(_) => false,
+        }
+    }
+
+    /// What an error is about: the artifact and its signature as given.
+    pub fn subject(&self) -> Subject<'_> {
+        match self {
+            Self::Sign(Sign { model, signature, .. }) | Self::Verify(Verify { model, signature, .. }) => {
+                Subject { artifact: Some(model), signature: signature.as_deref() }
+            }
+            Self::Hash(Hash { model, .. }) => Subject { artifact: Some(model), signature: None },
+            Self::Diff(Diff { signature, model, .. }) => Subject { artifact: Some(model), signature: Some(signature) },
+            Self::Inspect(Inspect { signature, .. }) => Subject { artifact: None, signature: Some(signature) },
+            Self::Keygen(_) | Self::Completions(_) | Self::Man(_) => Subject { artifact: None, signature: None },
+        }
+    }
+}
+
+/// What a report is about.
+#[derive(Clone, Copy)]
+pub struct Subject<'a> {
+    pub artifact: Option<&'a Path>,
+    pub signature: Option<&'a Path>,
+}
+
+/// Make a key pair: a private key to sign with, and its public half (.pub) to give away
+#[derive(Args)]
+pub struct Keygen {
+    /// Where to write the private key; the public one goes beside it, with the ending .pub
+    #[arg(long, value_name = "FILE", default_value = "sentry.key")]
+    pub out: PathBuf,
+    /// Kind of key; other OpenSSF tools do not know ed25519
+    #[arg(long, value_enum, default_value_t = KeyKind::P256)]
+    pub algorithm: KeyKind,
+    /// Encrypt the private key with a password
+    #[arg(long)]
+    pub encrypt: bool,
+    #[command(flatten)]
+    pub password: Password,
+}
+
+/// Sign a model: a directory or one file
+#[derive(Args)]
+pub struct Sign {
+    /// The model's directory or file
+    #[arg(value_name = "PATH")]
+    pub model: PathBuf,
+    /// Private key: PEM, PKCS#8 (encrypted too) or SEC1
+    #[arg(long, value_name = "KEY")]
+    pub key: PathBuf,
+    /// Where to write the signature [default: model.sig in a directory, NAME.sig beside a file]
+    #[arg(long, value_name = "FILE")]
+    pub signature: Option<PathBuf>,
+    /// Hash of the files; blake3 is the fastest, sha256 is read by every OpenSSF tool
+    #[arg(long, value_enum, default_value_t = SignHash::Sha256)]
+    pub hash: SignHash,
+    /// Sign shards of so many bytes instead of whole files
+    #[arg(long, value_name = "BYTES")]
+    pub shard_size: Option<u64>,
+    /// Leave out this file or folder of the model; may be given several times
+    #[arg(long, value_name = "PATH")]
+    pub ignore: Vec<PathBuf>,
+    /// Follow symbolic links that stay inside the model
+    #[arg(long)]
+    pub allow_symlinks: bool,
+    /// Record the model's version, a whole number
+    #[arg(long, value_name = "N")]
+    pub artifact_version: Option<u64>,
+    /// Add no digests of tensors and no BLAKE3 digests of files
+    #[arg(long)]
+    pub no_annotations: bool,
+    #[command(flatten)]
+    pub password: Password,
+    /// Print one JSON document on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Verify a model against its signature and a public key
+#[derive(Args)]
+pub struct Verify {
+    /// The model's directory or file
+    #[arg(value_name = "PATH")]
+    pub model: PathBuf,
+    /// The public key of the signer whom you trust: PEM
+    #[arg(long, value_name = "PUB")]
+    pub key: PathBuf,
+    /// The signature [default: model.sig in a directory, NAME.sig beside a file]
+    #[arg(long, value_name = "FILE")]
+    pub signature: Option<PathBuf>,
+    /// Leave out this file or folder, which is not signed; may be given several times
+    #[arg(long, value_name = "PATH")]
+    pub ignore: Vec<PathBuf>,
+    /// Let files that are not signed lie in the model; they are listed
+    #[arg(long)]
+    pub ignore_unsigned_files: bool,
+    /// Print one JSON document on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Hash the files of a model, without any signature
+#[derive(Args)]
+pub struct Hash {
+    /// The model's directory or file
+    #[arg(value_name = "PATH")]
+    pub model: PathBuf,
+    /// Hash of the files
+    #[arg(long, value_enum, default_value_t = AnyHash::Sha256)]
+    pub hash: AnyHash,
+    /// Also hash every tensor of safetensors files (BLAKE3)
+    #[arg(long)]
+    pub tensors: bool,
+    /// Print one JSON document on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Show what a signature claims, without checking it
+#[derive(Args)]
+pub struct Inspect {
+    /// The signature
+    #[arg(value_name = "FILE")]
+    pub signature: PathBuf,
+    /// List the tensors as well
+    #[arg(long)]
+    pub tensors: bool,
+    /// Print one JSON document on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Show what differs between a model and the list in a signature, without checking who signed
+///
+/// Exit codes: 0 the same, 1 different, 2 could not compare.
+#[derive(Args)]
+pub struct Diff {
+    /// The signature
+    #[arg(value_name = "FILE")]
+    pub signature: PathBuf,
+    /// The model's directory or file
+    #[arg(value_name = "PATH")]
+    pub model: PathBuf,
+    /// Print one JSON document on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Print a completion script for a shell
+#[derive(Args)]
+pub struct Completions {
+    pub shell: clap_complete::Shell,
+}
+
+/// Write the manual pages
+#[derive(Args)]
+pub struct Man {
+    /// The folder to write them to
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+#[derive(Args)]
+pub struct Password {
+    /// Read the private key's password from this file [default: $SENTRY_KEY_PASSWORD, else a prompt]
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum KeyKind {
+    P256,
+    P384,
+    P521,
+    Ed25519,
+}
+
+impl From<KeyKind> for KeyAlgorithm {
+    fn from(kind: KeyKind) -> Self {
+        match kind {
+            KeyKind::P256 => Self::EcdsaP256Sha256,
+            KeyKind::P384 => Self::EcdsaP384Sha384,
+            KeyKind::P521 => Self::EcdsaP521Sha512,
+            KeyKind::Ed25519 => Self::Ed25519,
+        }
+    }
+}
+
+/// The hashes of OpenSSF Model Signing.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum SignHash {
+    Sha256,
+    Blake2b,
+    Blake3,
+}
+
+impl From<SignHash> for Algorithm {
+    fn from(hash: SignHash) -> Self {
+        match hash {
+            SignHash::Sha256 => Self::Sha256,
+            SignHash::Blake2b => Self::Blake2b,
+            SignHash::Blake3 => Self::Blake3,
+        }
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum AnyHash {
+    Sha256,
+    Blake2b,
+    Blake3,
+    #[value(name = "sha3-256")]
+    Sha3_256,
+}
+
+impl From<AnyHash> for Algorithm {
+    fn from(hash: AnyHash) -> Self {
+        match hash {
+            AnyHash::Sha256 => Self::Sha256,
+            AnyHash::Blake2b => Self::Blake2b,
+            AnyHash::Blake3 => Self::Blake3,
+            AnyHash::Sha3_256 => Self::Sha3_256,
+        }
+    }
+}

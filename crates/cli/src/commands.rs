@@ -1,0 +1,9 @@
+//! One file a command: arguments in, library call, report out.
+
+pub mod diff;
+pub mod hash;
+pub mod inspect;
+pub mod keygen;
+pub mod shell;
+pub mod sign;
+pub mod verify;

@@ -1,0 +1,38 @@
+//! `sentry`: sign machine-learning models and verify them.
+//!
+//! This file maps results to exit codes; `args` is the grammar, `commands` has a file a command, `output` is
+//! everything that is printed.
+//!
+//! Exit codes: 0 verified, 1 rejected, 2 could not check.
+
+mod args;
+mod commands;
+mod input;
+mod output;
+mod progress;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Arguments, Command};
+use crate::output::Output;
+
+fn main() -> ExitCode {
+    let Arguments { command, quiet } = Arguments::parse();
+    let output = Output::new(quiet, command.wants_json());
+    let result = match &command {
+        Command::Keygen(arguments) => commands::keygen::run(arguments, &output),
+        Command::Sign(arguments) => commands::sign::run(arguments, &output),
+        Command::Verify(arguments) => commands::verify::run(arguments, &output),
+        Command::Hash(arguments) => commands::hash::run(arguments, &output),
+        Command::Inspect(arguments) => commands::inspect::run(arguments, &output),
+        Command::Diff(arguments) => commands::diff::run(arguments, &output),
+        Command::Completions(arguments) => commands::shell::completions(arguments, &output),
+        Command::Man(arguments) => commands::shell::man(arguments, &output),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => output.failure(&error, command.subject()),
+    }
+}

@@ -1,0 +1,80 @@
+//! Many files over all cores; several digests of each file from one read.
+//!
+//! A [`FileJob`] opens one file and says which byte ranges of it to hash with which [`Algorithm`]. Its
+//! bytes are read once, in units of [`UNIT`] bytes, and every digest that wants a unit gets it from the
+//! same buffer. How the work spreads:
+//!
+//! ```text
+//! only BLAKE3 asked for:  units of one file go to any thread, in any order (BLAKE3 is a tree)
+//! a serial hash as well:  one thread reads the file in order and feeds the serial hash;
+//!                         BLAKE3 of each unit goes to an idle thread, if there is one
+//! ```
+//!
+//! So eight files keep eight cores busy, and so does one large file under BLAKE3. Memory is at most two
+//! buffers a thread, whatever the size of the files.
+
+mod plan;
+mod pool;
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+
+use crate::{Algorithm, Digest};
+
+pub use pool::hash_files;
+
+/// Bytes read at a time: they stay in one core's cache between the read and the hashes.
+pub const UNIT: usize = 512 * 1024;
+
+/// A digest wanted of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Which bytes of the file.
+    pub range: Range<u64>,
+    /// With which algorithm.
+    pub algorithm: Algorithm,
+}
+
+/// A file that is open and the digests wanted of it.
+#[derive(Debug)]
+pub struct OpenedFile<C> {
+    /// The handle that is read from, by position.
+    pub file: File,
+    /// The digests wanted, in the order in which [`FileJob::finish`] gets them.
+    pub requests: Vec<Request>,
+    /// Whatever [`FileJob::finish`] needs to know of this file.
+    pub context: C,
+}
+
+/// One file to hash.
+pub trait FileJob: Sync {
+    /// What [`FileJob::finish`] needs besides the digests.
+    type Context: Send + Sync;
+    /// What comes of the file.
+    type Output: Send;
+    /// Why a file could not be hashed.
+    type Error: Send;
+
+    /// Bytes that will be read, as far as known; larger files start first.
+    fn size_hint(&self) -> u64;
+
+    /// Opens the file.
+    ///
+    /// # Errors
+    /// As the implementation says; the first error ends the whole run.
+    fn open(&self) -> Result<OpenedFile<Self::Context>, Self::Error>;
+
+    /// Explains a failed read, or that the file ended before `offset` plus a buffer.
+    fn read_error(&self, offset: u64, error: io::Error) -> Self::Error;
+
+    /// Takes the digests, in the order of the requests. The file is still open, so that its size and
+    /// identity can be checked again.
+    ///
+    /// # Errors
+    /// As the implementation says; the first error ends the whole run.
+    fn finish(&self, file: &File, context: &Self::Context, digests: Vec<Digest>) -> Result<Self::Output, Self::Error>;
+}
+
+/// Told how many bytes have just been read, from any thread.
+pub type Progress<'a> = &'a (dyn Fn(u64) + Sync);

@@ -1,0 +1,160 @@
+//! Which units of a file are read, and which digests each of them feeds.
+
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard};
+
+use super::{Request, UNIT};
+use crate::blake3_join::{Blake3Joiner, pieces};
+use crate::{Digest, HashError, Hasher};
+
+/// The digests of one file in the making.
+pub struct Plan {
+    /// The bytes read, in units of [`UNIT`].
+    span: Range<u64>,
+    /// One for every request, in the same order.
+    states: Vec<State>,
+    /// The requests (by index) that want their bytes in order.
+    serial: Vec<usize>,
+    /// The requests that can take their bytes in any order.
+    trees: Trees,
+}
+
+/// Finds the tree requests that a unit feeds, in time logarithmic in their number.
+struct Trees {
+    /// Requests (by index) for the whole span: every unit feeds them.
+    whole: Vec<usize>,
+    /// The other requests (by index), by the start of their ranges.
+    by_start: Vec<usize>,
+    /// For every entry of `by_start` the furthest end of it and those before.
+    furthest_end: Vec<u64>,
+}
+
+struct State {
+    range: Range<u64>,
+    digest: Mutex<InMaking>,
+}
+
+enum InMaking {
+    Serial(Option<Hasher>),
+    Tree(Blake3Joiner),
+    Done(Digest),
+}
+
+impl Plan {
+    /// Plans the read that serves all `requests`.
+    pub fn new(requests: Vec<Request>) -> Self {
+        let start = requests.iter().map(|r| r.range.start).min().unwrap_or(0);
+        let end = requests.iter().map(|r| r.range.end).max().unwrap_or(0);
+        let (trees, serial) = (0..requests.len()).partition(|&index| requests[index].algorithm.is_tree());
+        let span = start..end.max(start);
+        Self { trees: Trees::new(&span, &requests, trees), serial, states: requests.into_iter().map(State::new).collect(), span }
+    }
+
+    /// How many units there are to read.
+    pub fn units(&self) -> u64 {
+        (self.span.end - self.span.start).div_ceil(UNIT as u64)
+    }
+
+    /// The byte range of one unit.
+    pub fn unit(&self, index: u64) -> Range<u64> {
+        let start = self.span.start + index * UNIT as u64;
+        start..self.span.end.min(start + UNIT as u64)
+    }
+
+    /// Whether some digest wants its bytes in order.
+    pub fn is_serial(&self) -> bool {
+        !self.serial.is_empty()
+    }
+
+    /// Whether some digest takes this unit in any order.
+    pub fn has_tree_work(&self, unit: u64) -> bool {
+        self.trees.fed_by(&self.unit(unit), &self.states).next().is_some()
+    }
+
+    /// Feeds one unit to the digests that take it in any order; each unit once.
+    pub fn feed_trees(&self, unit: u64, bytes: &[u8]) -> Result<(), HashError> {
+        let unit = self.unit(unit);
+        for state in self.trees.fed_by(&unit, &self.states) {
+            let (offset, part) = state.part(&unit, bytes);
+            let hashed = pieces(state.range.end - state.range.start, offset, part)?;
+            if let InMaking::Tree(joiner) = &mut *state.lock() {
+                joiner.insert(hashed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Feeds one unit to the digests that want their bytes in order; the units in order.
+    pub fn feed_serial(&self, unit: u64, bytes: &[u8]) {
+        let unit = self.unit(unit);
+        for &index in &self.serial {
+            let (_, part) = self.states[index].part(&unit, bytes);
+            if let InMaking::Serial(Some(hasher)) = &mut *self.states[index].lock() {
+                hasher.update(part);
+            }
+        }
+    }
+
+    /// The digests, in the order of the requests, once every unit was fed.
+    pub fn finish(&self) -> Result<Vec<Digest>, HashError> {
+        self.states.iter().map(State::finish).collect()
+    }
+}
+
+impl Trees {
+    fn new(span: &Range<u64>, requests: &[Request], indices: Vec<usize>) -> Self {
+        let wanted = indices.into_iter().filter(|&index| !requests[index].range.is_empty());
+        let (whole, mut by_start): (Vec<_>, Vec<_>) = wanted.partition(|&index| requests[index].range == *span);
+        by_start.sort_by_key(|&index| requests[index].range.start);
+        let furthest = |end: &mut u64, &index: &usize| {
+            *end = requests[index].range.end.max(*end);
+            Some(*end)
+        };
+        let furthest_end = by_start.iter().scan(0, furthest).collect();
+        Self { whole, by_start, furthest_end }
+    }
+
+    fn fed_by<'a>(&'a self, unit: &Range<u64>, states: &'a [State]) -> impl Iterator<Item = &'a State> + use<'a> {
+        let (unit_start, unit_end) = (unit.start, unit.end);
+        let first = self.furthest_end.partition_point(|&end| end <= unit_start);
+        let last = self.by_start.partition_point(|&index| states[index].range.start < unit_end);
+        let near = &self.by_start[first..last.max(first)];
+        let whole = self.whole.iter().map(|&index| &states[index]);
+        whole.chain(near.iter().map(|&index| &states[index]).filter(move |state| state.range.end > unit_start))
+    }
+}
+
+impl State {
+    fn new(request: Request) -> Self {
+        let Request { range, algorithm } = request;
+        let digest = if algorithm.is_tree() {
+            InMaking::Tree(Blake3Joiner::new(range.end.saturating_sub(range.start)))
+        } else {
+            InMaking::Serial(Some(Hasher::new(algorithm)))
+        };
+        Self { range, digest: Mutex::new(digest) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, InMaking> {
+        self.digest.lock().expect("no thread panics while it holds this lock")
+    }
+
+    /// The part of a unit that lies in this digest's range, and its offset there.
+    fn part<'a>(&self, unit: &Range<u64>, bytes: &'a [u8]) -> (u64, &'a [u8]) {
+        let start = self.range.start.clamp(unit.start, unit.end);
+        let end = self.range.end.clamp(start, unit.end);
+        let part = &bytes[(start - unit.start) as usize..(end - unit.start) as usize];
+        (start.saturating_sub(self.range.start), part)
+    }
+
+    fn finish(&self) -> Result<Digest, HashError> {
+        let mut slot = self.lock();
+        let digest = match &mut *slot {
+            InMaking::Done(digest) => *digest,
+            InMaking::Serial(hasher) => hasher.take().expect("a plan is finished once").finish(),
+            InMaking::Tree(joiner) => std::mem::replace(joiner, Blake3Joiner::new(0)).finish()?,
+        };
+        *slot = InMaking::Done(digest);
+        Ok(digest)
+    }
+}

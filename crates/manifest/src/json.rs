@@ -1,0 +1,173 @@
+//! Strict JSON: one meaning, whoever reads it.
+//!
+//! Two parsers that disagree on a document let one signature say two things. So besides what `serde_json`
+//! refuses anyway (trailing text, lone surrogates, bad UTF-8, `NaN`), a key must not occur twice in an
+//! object, and nesting is bounded.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+
+use crate::limits::MAX_JSON_DEPTH;
+
+/// A document that is not strict JSON, or not of the form asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JsonError {
+    /// Not JSON at all.
+    #[error("invalid JSON: {reason}")]
+    Invalid {
+        /// The parser's words, with line and column.
+        reason: String,
+    },
+    /// Nested deeper than [`MAX_JSON_DEPTH`].
+    #[error("JSON nested deeper than {MAX_JSON_DEPTH} levels")]
+    TooDeep,
+    /// A key occurs twice in one object.
+    #[error("the key \"{key}\" occurs twice in one JSON object")]
+    DuplicateKey {
+        /// The key, escaped for printing.
+        key: String,
+    },
+    /// JSON, but a field is missing, unknown or of the wrong type.
+    #[error("{reason}")]
+    Field {
+        /// What is missing or wrong, with line and column.
+        reason: String,
+    },
+}
+
+/// Parses a strict document into `T`.
+///
+/// # Errors
+/// Every variant of [`JsonError`].
+pub fn parse<T: serde::de::DeserializeOwned>(document: &[u8]) -> Result<T, JsonError> {
+    check(document)?;
+    serde_json::from_slice(document).map_err(|error| JsonError::Field { reason: crate::printable(&error.to_string()) })
+}
+
+/// Checks that `document` is one strict JSON value.
+fn check(document: &[u8]) -> Result<(), JsonError> {
+    check_depth(document)?;
+    let duplicate = RefCell::new(None);
+    let mut parser = serde_json::Deserializer::from_slice(document);
+    let parsed = UniqueKeys(&duplicate).deserialize(&mut parser).and_then(|()| parser.end());
+    match (parsed, duplicate.into_inner()) {
+        (Ok(()), _) => Ok(()),
+        (Err(_), Some(key)) => Err(JsonError::DuplicateKey { key: crate::printable(&key) }),
+        (Err(error), None) => Err(JsonError::Invalid { reason: crate::printable(&error.to_string()) }),
+    }
+}
+
+/// Bounds the nesting before a recursive parser sees the document.
+fn check_depth(document: &[u8]) -> Result<(), JsonError> {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for &byte in document {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'{' | b'[' => {
+                depth += 1;
+                if depth > MAX_JSON_DEPTH {
+                    return Err(JsonError::TooDeep);
+                }
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Walks any value and refuses objects with a repeated key, which it notes.
+#[derive(Clone, Copy)]
+struct UniqueKeys<'a>(&'a RefCell<Option<String>>);
+
+impl<'de> DeserializeSeed<'de> for UniqueKeys<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for UniqueKeys<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut keys = HashSet::new();
+        while let Some(key) = map.next_key::<String>()? {
+            if keys.contains(&key) {
+                *self.0.borrow_mut() = Some(key);
+                return Err(A::Error::custom("duplicate key"));
+            }
+            keys.insert(key);
+            map.next_value_seed(self)?;
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element_seed(self)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strict_documents_only() {
+        for good in ["{}", "[1, 2.5, null, true, \"a\\\"[\"]", r#"{"a": {"b": 1}, "c": {"b": 2}}"#] {
+            assert_eq!(check(good.as_bytes()), Ok(()), "{good}");
+        }
+        for bad in ["", " ", "{} {}", "{", "[1,]", "nul", "\"\\ud800\"", "NaN", "01", "{a:1}", "'a'"] {
+            assert!(matches!(check(bad.as_bytes()), Err(JsonError::Invalid { .. })), "{bad}");
+        }
+        assert!(matches!(check(b"\"\xff\""), Err(JsonError::Invalid { .. })));
+    }
+
+    #[test]
+    fn a_repeated_key_is_found_at_any_depth_and_in_any_spelling() {
+        for bad in [r#"{"a":1,"a":1}"#, r#"[{"x":[{"a":1,"b":2,"a":3}]}]"#, r#"{"a":1,"\u0061":2}"#] {
+            assert_eq!(check(bad.as_bytes()), Err(JsonError::DuplicateKey { key: "a".into() }), "{bad}");
+        }
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        assert_eq!(check(nested(MAX_JSON_DEPTH).as_bytes()), Ok(()));
+        assert_eq!(check(nested(MAX_JSON_DEPTH + 1).as_bytes()), Err(JsonError::TooDeep));
+        assert_eq!(check(nested(10_000_000).as_bytes()), Err(JsonError::TooDeep));
+        assert_eq!(check(format!("{:?}", "[".repeat(100)).as_bytes()), Ok(()));
+    }
+}

@@ -1,0 +1,39 @@
+//! What a signature covers: the files of a model, their shards and tensors, under canonical names.
+//!
+//! ```
+//! use sentry_hash::Cpu;
+//! use sentry_manifest::{IgnoreRules, ModelTree, Serialization, SignOptions, measure};
+//!
+//! # let dir = tempfile::tempdir()?;
+//! # std::fs::write(dir.path().join("config.json"), "{}")?;
+//! let tree = ModelTree::open(dir.path())?;
+//! let options = SignOptions { serialization: Serialization::default(), annotate: true };
+//! let files = tree.scan(&IgnoreRules::default(), false)?;
+//! let manifest = measure::for_signing(&tree, &files, &options, &Cpu::new(), &|_| ())?;
+//! assert_eq!(manifest.resources()[0].name(), "config.json");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A [`ModelTree`] is one open handle: everything beneath is opened relative to it, so a directory that is
+//! swapped while it is read changes nothing. [`ModelTree::scan`] lists what is there and refuses what
+//! cannot be signed; [`measure`] turns the list into digests; a [`Manifest`] is the list with digests that a
+//! statement carries. Nothing here knows about keys or signatures.
+
+mod annotation;
+mod error;
+mod ignore;
+pub mod json;
+pub mod limits;
+mod manifest;
+pub mod measure;
+mod path;
+pub mod safetensors;
+mod tree;
+
+pub use annotation::{Annotation, AnnotationsJson, SafetensorsAnnotation, TensorDigest};
+pub use error::{ManifestError, SafetensorsError};
+pub use ignore::{GIT_PATHS, IgnoreRules};
+pub use manifest::{Manifest, Method, Resource, ResourcePath, Serialization, Shard, parse_shard_name};
+pub use measure::{Measured, SignOptions};
+pub use path::{ModelPath, printable};
+pub use tree::{FoundFile, ModelFile, ModelTree};

@@ -1,0 +1,21 @@
+//! Bounds that keep a hostile input from exhausting memory or time. Each is checked before anything of
+//! that size is allocated.
+
+/// Longest name of a file or tensor in bytes: Linux' `PATH_MAX`.
+pub const MAX_NAME_BYTES: usize = 4096;
+
+/// Most resources of a manifest, and most files of a directory that is signed or verified. The largest
+/// published models have some thousands.
+pub const MAX_RESOURCES: usize = 1_000_000;
+
+/// Most tensors of one safetensors file. The largest published files have some ten thousands.
+pub const MAX_TENSORS: usize = 1_000_000;
+
+/// Longest safetensors header in bytes, without its length field: the limit of the safetensors library.
+pub const MAX_SAFETENSORS_HEADER: u64 = 100_000_000;
+
+/// Deepest nesting of a JSON document. Statements need 6.
+pub const MAX_JSON_DEPTH: usize = 32;
+
+/// Deepest nesting of directories in a model: far beyond any real one, and few enough open handles.
+pub const MAX_DIRECTORY_DEPTH: usize = 64;

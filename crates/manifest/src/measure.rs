@@ -1,0 +1,307 @@
+//! From files to digests: what is asked of each file, and what comes back.
+//!
+//! Every byte of a file is read once for all its digests. A safetensors header is read first, alone, since
+//! it says where the tensors are; its bytes are hashed a second time with the rest, and both digests must
+//! agree.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+
+use sentry_hash::files::{FileJob, OpenedFile, Progress, Request, hash_files};
+use sentry_hash::{Algorithm, Cpu, Digest};
+
+use crate::annotation::{ALGORITHM, SafetensorsAnnotation, TensorDigest};
+use crate::safetensors::{Header, LENGTH_FIELD, data_start};
+use crate::tree::{Identity, changed};
+use crate::{
+    Annotation, FoundFile, Manifest, ManifestError, Method, ModelFile, ModelTree, Resource, ResourcePath, SafetensorsError, Serialization,
+    Shard,
+};
+
+/// How to make a new manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignOptions {
+    /// What the statement will say of how files were listed and hashed.
+    pub serialization: Serialization,
+    /// Whether to add our digests of tensors and whole files.
+    pub annotate: bool,
+}
+
+/// What the files of a model turned out to hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Measured {
+    /// One for every resource that was asked for, in that order.
+    pub resources: Vec<Resource>,
+    /// Bytes read.
+    pub bytes: u64,
+}
+
+/// Makes the manifest of `files`, in the order of their names (for shards, of `path:start:end`).
+///
+/// # Errors
+/// Any [`ManifestError`]; a malformed safetensors file is one, if it would be annotated.
+pub fn for_signing(
+    tree: &ModelTree,
+    files: &[FoundFile],
+    options: &SignOptions,
+    cpu: &Cpu,
+    progress: Progress<'_>,
+) -> Result<Manifest, ManifestError> {
+    let serialization = &options.serialization;
+    let mut jobs = Vec::new();
+    for file in files {
+        match serialization.method {
+            Method::Files => jobs.push(Job::new(tree, file, None, serialization.hash, Annotate::from_content(options, file))),
+            Method::Shards { size, .. } => {
+                if file.size == 0 {
+                    let path = file.path.to_string();
+                    return Err(ManifestError::ShardLayout { path, expected_start: 0, found: "an empty file".to_owned() });
+                }
+                for start in (0..file.size).step_by(usize::try_from(size).unwrap_or(usize::MAX)) {
+                    let shard = Shard { start, end: file.size.min(start.saturating_add(size)) };
+                    jobs.push(Job::new(tree, file, Some(shard), serialization.hash, Annotate::Not));
+                }
+            }
+        }
+        if jobs.len() > crate::limits::MAX_RESOURCES {
+            return Err(ManifestError::TooManyResources);
+        }
+    }
+    let mut resources = hash_files(&jobs, cpu.threads(), progress)?;
+    resources.sort_by_cached_key(Resource::name);
+    Manifest::new(serialization.clone(), resources)
+}
+
+/// Measures the files of a model as a signed `manifest` describes them. `find` maps a resource to the file
+/// on disk.
+///
+/// # Errors
+/// Any [`ManifestError`]. That a digest differs is no error here: whoever compares decides.
+pub fn as_signed<'a>(
+    tree: &ModelTree,
+    manifest: &'a Manifest,
+    find: impl Fn(&ResourcePath) -> Option<&'a FoundFile>,
+    cpu: &Cpu,
+    progress: Progress<'_>,
+) -> Result<Measured, ManifestError> {
+    let mut last_ends: HashMap<&ResourcePath, u64> = HashMap::new();
+    for resource in manifest.resources() {
+        let end = last_ends.entry(&resource.path).or_default();
+        *end = resource.shard.map_or(0, |shard| shard.end).max(*end);
+    }
+    let mut jobs = Vec::with_capacity(manifest.resources().len());
+    let mut bytes = 0;
+    for resource in manifest.resources() {
+        let missing = || tree.io(resource.path.as_str(), io::ErrorKind::NotFound.into());
+        let file = find(&resource.path).ok_or_else(missing)?;
+        let job = Job::for_resource(tree, file, resource, last_ends[&resource.path]);
+        bytes += job.size_hint();
+        jobs.push(job);
+    }
+    let resources = hash_files(&jobs, cpu.threads(), progress)?;
+    Ok(Measured { resources, bytes })
+}
+
+/// Bytes that [`as_signed`] or [`for_signing`] will read of `files`.
+pub fn total_size(files: &[FoundFile]) -> u64 {
+    files.iter().map(|file| file.size).sum()
+}
+
+/// Which annotation to compute.
+#[derive(Clone, Copy)]
+enum Annotate<'a> {
+    Not,
+    /// That of a file of this kind: tensors of a safetensors file.
+    Tensors,
+    /// The digest of the whole file.
+    Whole,
+    /// The same digests as a signed annotation has.
+    Like(&'a Annotation),
+}
+
+impl Annotate<'_> {
+    fn from_content(options: &SignOptions, file: &FoundFile) -> Self {
+        if !options.annotate {
+            Self::Not
+        } else if file.path.as_str().ends_with(".safetensors") {
+            Self::Tensors
+        } else if options.serialization.hash == ALGORITHM {
+            // The resource's own digest is this already.
+            Self::Not
+        } else {
+            Self::Whole
+        }
+    }
+}
+
+/// One resource to measure.
+struct Job<'a> {
+    tree: &'a ModelTree,
+    file: &'a FoundFile,
+    /// The name under which the result is reported.
+    path: ResourcePath,
+    shard: Option<Shard>,
+    /// Whether the file has to end with this shard.
+    is_last: bool,
+    hash: Algorithm,
+    annotate: Annotate<'a>,
+}
+
+/// What finishing a job needs to know of the file that was opened.
+struct Context {
+    identity: Identity,
+    size: u64,
+    tensors: Option<Tensors>,
+}
+
+/// The tensors of a file: where, and under which names.
+struct Tensors {
+    header: Digest,
+    /// With digests still to be filled in.
+    listed: Vec<TensorDigest>,
+}
+
+impl<'a> Job<'a> {
+    fn new(tree: &'a ModelTree, file: &'a FoundFile, shard: Option<Shard>, hash: Algorithm, annotate: Annotate<'a>) -> Self {
+        Self { tree, file, path: file.path.clone(), shard, is_last: false, hash, annotate }
+    }
+
+    /// Measures what a signed resource stands for, and reports it under the name that the resource has.
+    fn for_resource(tree: &'a ModelTree, file: &'a FoundFile, resource: &'a Resource, last_end: u64) -> Self {
+        let annotate = resource.annotation.as_ref().map_or(Annotate::Not, Annotate::Like);
+        let job = Self::new(tree, file, resource.shard, resource.digest.algorithm(), annotate);
+        let is_last = resource.shard.is_some_and(|shard| shard.end == last_end);
+        Self { path: resource.path.clone(), is_last, ..job }
+    }
+
+    /// The digests to compute of an open file, the resource's own first.
+    fn requests(&self, opened: &ModelFile) -> Result<(Vec<Request>, Option<Tensors>), ManifestError> {
+        let range = match self.shard {
+            None => 0..opened.size,
+            // A file shorter than its shards differs; what is there of it is measured.
+            Some(Shard { start, end }) => start.min(opened.size)..end.min(opened.size),
+        };
+        let mut requests = vec![Request { range, algorithm: self.hash }];
+        let mut blake3 = |range: Range<u64>| requests.push(Request { range, algorithm: ALGORITHM });
+        let (header, listed, ranges) = match self.annotate {
+            Annotate::Not => return Ok((requests, None)),
+            Annotate::Whole | Annotate::Like(Annotation::Blake3(_)) => {
+                blake3(0..opened.size);
+                return Ok((requests, None));
+            }
+            Annotate::Tensors => self.tensors_of_header(opened)?,
+            Annotate::Like(Annotation::Safetensors(signed)) => match signed.ranges(opened.size) {
+                Some((header, ranges)) => {
+                    let header = self.signed_header(opened, signed, header)?;
+                    (header, signed.tensors.clone(), ranges)
+                }
+                // The file is shorter than the signed tensors; its own digest will show the difference.
+                None => return Ok((requests, None)),
+            },
+        };
+        let header_end = ranges.first().map_or(opened.size, |first| first.start);
+        blake3(0..header_end);
+        ranges.into_iter().for_each(&mut blake3);
+        Ok((requests, Some(Tensors { header, listed })))
+    }
+
+    /// Reads and parses the header of a file that is to be signed.
+    fn tensors_of_header(&self, opened: &ModelFile) -> Result<(Digest, Vec<TensorDigest>, Vec<Range<u64>>), ManifestError> {
+        let invalid = |source| ManifestError::Safetensors { path: self.model_path(), source };
+        let mut length_field = [0; 8];
+        if opened.size < LENGTH_FIELD {
+            return Err(invalid(SafetensorsError::HeaderTruncated { expected: LENGTH_FIELD, found: opened.size }));
+        }
+        opened.file.read_exact_at(&mut length_field, 0).map_err(|error| self.read_error(0, error))?;
+        let end = data_start(length_field, opened.size).map_err(invalid)?;
+        let bytes = self.read_header(opened, end)?;
+        let header = Header::parse(&bytes, opened.size).map_err(invalid)?;
+        let digest = ALGORITHM.digest(&bytes);
+        let ranges = header.tensors.iter().map(|tensor| tensor.range.clone()).collect();
+        let unknown = ALGORITHM.digest(&[]);
+        let listed = header.tensors.into_iter();
+        let listed = listed.map(|tensor| TensorDigest { name: tensor.name, dtype: tensor.dtype, shape: tensor.shape, digest: unknown });
+        Ok((digest, listed.collect(), ranges))
+    }
+
+    /// Reads the header where the signed annotation says it is. If it is the signed one, it must also say what
+    /// the annotation says.
+    fn signed_header(&self, opened: &ModelFile, signed: &SafetensorsAnnotation, range: Range<u64>) -> Result<Digest, ManifestError> {
+        let bytes = self.read_header(opened, range.end)?;
+        let digest = ALGORITHM.digest(&bytes);
+        if digest == signed.header {
+            let header =
+                Header::parse(&bytes, opened.size).map_err(|source| ManifestError::Safetensors { path: self.model_path(), source })?;
+            signed.check_header(self.path.as_str(), &header)?;
+        }
+        Ok(digest)
+    }
+
+    /// `end` is bounded by the limit on headers.
+    fn read_header(&self, opened: &ModelFile, end: u64) -> Result<Vec<u8>, ManifestError> {
+        let mut bytes = vec![0; end as usize];
+        opened.file.read_exact_at(&mut bytes, 0).map_err(|error| self.read_error(0, error))?;
+        Ok(bytes)
+    }
+
+    fn model_path(&self) -> crate::ModelPath {
+        match &self.file.path {
+            ResourcePath::File(path) => path.clone(),
+            ResourcePath::Model => crate::ModelPath::new("model").expect("a plain name"),
+        }
+    }
+}
+
+impl FileJob for Job<'_> {
+    type Context = Context;
+    type Output = Resource;
+    type Error = ManifestError;
+
+    fn size_hint(&self) -> u64 {
+        self.shard.map_or(self.file.size, |shard| shard.end - shard.start)
+    }
+
+    fn open(&self) -> Result<OpenedFile<Context>, ManifestError> {
+        let opened = self.tree.open_file(self.file)?;
+        let (requests, tensors) = self.requests(&opened)?;
+        let context = Context { identity: opened.identity(), size: opened.size, tensors };
+        Ok(OpenedFile { file: opened.file, requests, context })
+    }
+
+    fn read_error(&self, offset: u64, error: io::Error) -> ManifestError {
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            return changed(&self.path, &format!("it ended after byte {offset}"));
+        }
+        self.tree.io(self.file.path.as_str(), error)
+    }
+
+    fn finish(&self, file: &File, context: &Context, digests: Vec<Digest>) -> Result<Resource, ManifestError> {
+        context.identity.check(&self.path, file)?;
+        let (digest, more) = digests.split_first().expect("every file has its resource's digest");
+        // Reported as found: a file that ends elsewhere than its last shard differs from the signed one.
+        let end = |signed: u64| if self.is_last { context.size } else { signed.min(context.size) };
+        let shard = self.shard.map(|shard| Shard { end: end(shard.end), ..shard });
+        let annotation = match &context.tensors {
+            None => more.first().map(|&whole| Annotation::Blake3(whole)),
+            Some(tensors) => Some(self.annotation(tensors, more)?),
+        };
+        Ok(Resource { path: self.path.clone(), shard, digest: *digest, annotation })
+    }
+}
+
+impl Job<'_> {
+    /// Fills the digests in; the header's must be that of the bytes that were parsed.
+    fn annotation(&self, tensors: &Tensors, digests: &[Digest]) -> Result<Annotation, ManifestError> {
+        let (header, digests) = digests.split_first().expect("the header's digest comes first");
+        assert_eq!(digests.len(), tensors.listed.len(), "one digest was asked for every tensor");
+        if *header != tensors.header {
+            return Err(changed(&self.path, "its header is another"));
+        }
+        let fill = |(listed, &digest): (&TensorDigest, &Digest)| TensorDigest { digest, ..listed.clone() };
+        let tensors = tensors.listed.iter().zip(digests).map(fill).collect();
+        Ok(Annotation::Safetensors(SafetensorsAnnotation { header: *header, tensors }))
+    }
+}

@@ -1,0 +1,115 @@
+//! Names of files inside a model.
+
+use std::fmt;
+
+use crate::ManifestError;
+use crate::limits::MAX_NAME_BYTES;
+
+/// A relative path inside a model in its one canonical form: UTF-8, `/` between components, no empty, `.`
+/// or `..` component, no backslash, NUL or drive. Compared byte by byte, so case matters.
+///
+/// Printing escapes control and invisible characters, so that a name cannot forge terminal output.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ModelPath(String);
+
+impl ModelPath {
+    /// Takes a name from a manifest or a directory.
+    ///
+    /// # Errors
+    /// [`ManifestError::UnsafePath`] with the reason.
+    pub fn new(name: &str) -> Result<Self, ManifestError> {
+        match objection(name) {
+            None => Ok(Self(name.to_owned())),
+            Some(reason) => Err(ManifestError::UnsafePath { name: printable(&cut(name)), reason }),
+        }
+    }
+
+    /// The path as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether this path is `prefix` or lies beneath it.
+    pub fn is_within(&self, prefix: &str) -> bool {
+        self.0.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
+fn objection(name: &str) -> Option<&'static str> {
+    if name.is_empty() {
+        return Some("it is empty");
+    }
+    if name.len() > MAX_NAME_BYTES {
+        return Some("it is longer than 4096 bytes");
+    }
+    if name.starts_with('/') {
+        return Some("it is absolute");
+    }
+    if name.contains('\\') {
+        return Some("it has a backslash");
+    }
+    if name.contains('\0') {
+        return Some("it has a NUL byte");
+    }
+    let bytes = name.as_bytes();
+    if bytes[0].is_ascii_alphabetic() && bytes.get(1) == Some(&b':') && matches!(bytes.get(2), None | Some(b'/')) {
+        return Some("it starts with a drive letter");
+    }
+    name.split('/').find_map(|component| match component {
+        "" => Some("it has an empty component"),
+        "." => Some("it has a '.' component"),
+        ".." => Some("it has a '..' component"),
+        _ => None,
+    })
+}
+
+impl fmt::Display for ModelPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&printable(&self.0))
+    }
+}
+
+/// `text` with control and invisible characters escaped, safe to print on a terminal.
+pub fn printable(text: &str) -> String {
+    let escape = |c: char| match c {
+        '"' | '\'' | '\\' => vec![c],
+        c => c.escape_debug().collect(),
+    };
+    text.chars().flat_map(escape).collect()
+}
+
+/// The beginning of a name that may be very long, for an error message.
+fn cut(name: &str) -> String {
+    match name.char_indices().nth(200) {
+        Some((end, _)) => format!("{}...", &name[..end]),
+        None => name.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_canonical_names_pass() {
+        for good in ["a", "a/b.txt", "x:y", "..a/b..", "…", "a b", "C", "a\nb", "\u{e9}"] {
+            assert_eq!(ModelPath::new(good).unwrap().as_str(), good);
+        }
+        let long = "a".repeat(MAX_NAME_BYTES + 1);
+        for bad in ["", ".", "..", "/a", "a/", "a//b", "a/./b", "a/../b", "../a", "a\\b", "a\0", "C:/a", "C:", &long] {
+            assert!(matches!(ModelPath::new(bad), Err(ManifestError::UnsafePath { .. })), "{bad}");
+        }
+    }
+
+    #[test]
+    fn printing_shows_no_control_characters() {
+        assert_eq!(ModelPath::new("a\u{1b}[2Jb\u{202e}").unwrap().to_string(), "a\\u{1b}[2Jb\\u{202e}");
+    }
+
+    #[test]
+    fn within_goes_by_component() {
+        let path = ModelPath::new("dir/file").unwrap();
+        assert!(path.is_within("dir") && path.is_within("dir/file"));
+        assert!(!path.is_within("di") && !path.is_within("file") && !path.is_within("dir/file/x"));
+    }
+}

@@ -1,0 +1,395 @@
+//! The files of a model, listed and opened beneath one handle.
+//!
+//! Nothing is opened by an absolute path after [`ModelTree::open`], and no symbolic link is followed unless it
+//! was asked for or is a hub cache's own. So a directory that is renamed or swapped while it is read does not lead
+//! elsewhere.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
+
+use crate::limits::{MAX_DIRECTORY_DEPTH, MAX_RESOURCES};
+use crate::manifest::check_unicode_twins;
+use crate::{IgnoreRules, ManifestError, ModelPath, ResourcePath};
+
+/// A model on disk: a directory, or one file.
+#[derive(Debug)]
+pub struct ModelTree {
+    /// As the caller named it; for messages only.
+    location: PathBuf,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Directory { handle: OwnedFd, hub_blobs: Option<OwnedFd> },
+    File { name: ModelPath, file: File },
+}
+
+/// A file that is there, not yet opened.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FoundFile {
+    /// Its name in the model.
+    pub path: ResourcePath,
+    /// Its size in bytes when it was listed.
+    pub size: u64,
+    way: Way,
+}
+
+/// How a found file is opened.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Way {
+    /// The model is this file, already open.
+    Model,
+    /// No link on the way.
+    Plain,
+    /// Through links that stay inside the model.
+    Links,
+    /// A file of a hub cache's `blobs` folder.
+    HubBlob(String),
+}
+
+/// An open file of a model, and what it was when it was opened.
+#[derive(Debug)]
+pub struct ModelFile {
+    /// The handle.
+    pub file: File,
+    /// Size in bytes.
+    pub size: u64,
+    identity: Identity,
+}
+
+/// What changes when a file is written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+const OPEN_FILE: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
+const OPEN_DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW);
+
+impl ModelTree {
+    /// Opens a directory or a single file. `location` itself may be a symbolic link.
+    ///
+    /// # Errors
+    /// [`ManifestError::Io`], and [`ManifestError::SpecialFile`] for anything else.
+    pub fn open(location: &Path) -> Result<Self, ManifestError> {
+        let error = |source: Errno| io_error(location, source);
+        let handle = rustix::fs::open(location, OPEN_FILE, Mode::empty()).map_err(error)?;
+        let kind = match kind_of(&rustix::fs::fstat(&handle).map_err(error)?) {
+            FileType::Directory => Kind::Directory { hub_blobs: hub_blobs(&handle), handle },
+            FileType::RegularFile => Kind::File { name: ModelPath::new(&base_name(location)?)?, file: File::from(handle) },
+            other => return Err(ManifestError::SpecialFile { path: location.display().to_string(), kind: describe(other) }),
+        };
+        Ok(Self { location: location.to_owned(), kind })
+    }
+
+    /// Where the model lies, as the caller named it.
+    pub fn location(&self) -> &Path {
+        &self.location
+    }
+
+    /// Whether the model is one file rather than a directory.
+    pub fn is_file(&self) -> bool {
+        matches!(self.kind, Kind::File { .. })
+    }
+
+    /// The last component of the model's path, with `.` and `..` resolved.
+    ///
+    /// # Errors
+    /// [`ManifestError::Io`], and [`ManifestError::NonUtf8Name`].
+    pub fn name(&self) -> Result<String, ManifestError> {
+        base_name(&self.location)
+    }
+
+    /// Lists all files but those that `rules` hide, in the order of their names.
+    ///
+    /// # Errors
+    /// For whatever cannot be covered by a signature: [`ManifestError::Symlink`] and its kin,
+    /// [`ManifestError::SpecialFile`], [`ManifestError::NonUtf8Name`], [`ManifestError::UnsafePath`],
+    /// [`ManifestError::AmbiguousNames`], [`ManifestError::TooManyResources`], [`ManifestError::TooDeep`] or
+    /// [`ManifestError::Io`].
+    pub fn scan(&self, rules: &IgnoreRules, follow_links: bool) -> Result<Vec<FoundFile>, ManifestError> {
+        let (handle, hub_blobs) = match &self.kind {
+            Kind::File { name, file } => {
+                let size = file.metadata().map_err(|source| self.io(name.as_str(), source))?.size();
+                return Ok(vec![FoundFile { path: ResourcePath::File(name.clone()), size, way: Way::Model }]);
+            }
+            Kind::Directory { handle, hub_blobs } => (handle, hub_blobs.as_ref()),
+        };
+        let mut scan = Scan { tree: self, root: handle, hub_blobs, rules, follow_links, found: BTreeSet::new() };
+        let top = rustix::fs::openat(handle, ".", OPEN_DIRECTORY, Mode::empty()).map_err(|error| self.io("", error.into()))?;
+        scan.directory(top, "", 0)?;
+        check_unicode_twins(scan.found.iter().filter_map(|file| match &file.path {
+            ResourcePath::File(path) => Some(path),
+            ResourcePath::Model => None,
+        }))?;
+        Ok(scan.found.into_iter().collect())
+    }
+
+    /// Opens a file that [`ModelTree::scan`] has found.
+    ///
+    /// # Errors
+    /// [`ManifestError::Io`], or [`ManifestError::ChangedWhileRead`] if it is no longer a regular file.
+    pub fn open_file(&self, found: &FoundFile) -> Result<ModelFile, ManifestError> {
+        let name = found.path.as_str();
+        let file = match (&self.kind, &found.way) {
+            (Kind::File { file, .. }, _) => file.try_clone(),
+            (Kind::Directory { handle, .. }, Way::Plain | Way::Model) => open_plain(handle, name).map(File::from),
+            (Kind::Directory { handle, .. }, Way::Links) => open_links(handle, name, OPEN_FILE).map(File::from).map_err(Into::into),
+            (Kind::Directory { hub_blobs, .. }, Way::HubBlob(blob)) => match hub_blobs {
+                Some(blobs) => open_plain(blobs, blob).map(File::from),
+                None => Err(io::ErrorKind::NotFound.into()),
+            },
+        }
+        .map_err(|source| self.io(name, source))?;
+        let metadata = file.metadata().map_err(|source| self.io(name, source))?;
+        if !metadata.is_file() {
+            return Err(changed(&found.path, "it is no longer a regular file"));
+        }
+        Ok(ModelFile { identity: Identity::new(&metadata), size: metadata.size(), file })
+    }
+
+    /// An error about reading the file `name` of this model.
+    pub(crate) fn io(&self, name: &str, source: io::Error) -> ManifestError {
+        let path = if self.is_file() || name.is_empty() { self.location.clone() } else { self.location.join(name) };
+        ManifestError::Io { path, source }
+    }
+}
+
+impl FoundFile {
+    /// Whether the file is reached through a symbolic link of the model's own; a hub cache's do not count.
+    pub fn is_link(&self) -> bool {
+        self.way == Way::Links
+    }
+}
+
+impl ModelFile {
+    pub(crate) fn identity(&self) -> Identity {
+        self.identity
+    }
+}
+
+impl Identity {
+    fn new(metadata: &std::fs::Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    /// Checks that an open file is still what it was.
+    pub(crate) fn check(&self, path: &ResourcePath, file: &File) -> Result<(), ManifestError> {
+        let now = match file.metadata() {
+            Ok(metadata) => Self::new(&metadata),
+            Err(error) => return Err(changed(path, &error.to_string())),
+        };
+        if now.size != self.size {
+            return Err(changed(path, &format!("its size was {} bytes, now it is {}", self.size, now.size)));
+        }
+        if now != *self {
+            return Err(changed(path, "its modification time is another"));
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn changed(path: &ResourcePath, what: &str) -> ManifestError {
+    let path = match path {
+        ResourcePath::File(path) => path.clone(),
+        ResourcePath::Model => ModelPath::new("model").expect("a plain name"),
+    };
+    ManifestError::ChangedWhileRead { path, what: what.to_owned() }
+}
+
+/// One walk through a directory.
+struct Scan<'a> {
+    tree: &'a ModelTree,
+    root: &'a OwnedFd,
+    hub_blobs: Option<&'a OwnedFd>,
+    rules: &'a IgnoreRules,
+    follow_links: bool,
+    found: BTreeSet<FoundFile>,
+}
+
+impl Scan<'_> {
+    /// Lists the directory open as `handle`, whose path ends in `/` unless it is the top.
+    fn directory(&mut self, handle: OwnedFd, prefix: &str, depth: usize) -> Result<(), ManifestError> {
+        if depth > MAX_DIRECTORY_DEPTH {
+            return Err(ManifestError::TooDeep { path: crate::printable(prefix) });
+        }
+        let io = |error: Errno| self.tree.io(prefix, error.into());
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&handle).map_err(io)? {
+            let entry = entry.map_err(io)?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                names.push(utf8(prefix, name)?);
+            }
+            if names.len() > MAX_RESOURCES {
+                return Err(ManifestError::TooManyResources);
+            }
+        }
+        names.into_iter().try_for_each(|name| self.entry(&handle, prefix, &name, depth))
+    }
+
+    fn entry(&mut self, directory: &OwnedFd, prefix: &str, name: &str, depth: usize) -> Result<(), ManifestError> {
+        let full = format!("{prefix}{name}");
+        let path = ModelPath::new(&full)?;
+        let io = |error: Errno| self.tree.io(&full, error.into());
+        let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).map_err(io)?;
+        let kind = kind_of(&stat);
+        if kind == FileType::Directory {
+            if self.rules.hides(&path, true).is_some() {
+                return Ok(());
+            }
+            let handle = rustix::fs::openat(directory, name, OPEN_DIRECTORY, Mode::empty()).map_err(io)?;
+            return self.directory(handle, &format!("{full}/"), depth + 1);
+        }
+        if self.rules.hides(&path, false).is_some() {
+            return Ok(());
+        }
+        let (size, way) = match kind {
+            FileType::RegularFile => (stat.st_size as u64, Way::Plain),
+            FileType::Symlink => self.link(directory, name, &path)?,
+            other => return Err(ManifestError::SpecialFile { path: path.to_string(), kind: describe(other) }),
+        };
+        if self.found.len() == MAX_RESOURCES {
+            return Err(ManifestError::TooManyResources);
+        }
+        self.found.insert(FoundFile { path: ResourcePath::File(path), size, way });
+        Ok(())
+    }
+
+    /// What a symbolic link stands for: a hub cache's blob, or a file inside the model if links are followed.
+    fn link(&self, directory: &OwnedFd, name: &str, path: &ModelPath) -> Result<(u64, Way), ManifestError> {
+        let io = |error: Errno| self.tree.io(path.as_str(), error.into());
+        if let Some(blobs) = self.hub_blobs {
+            let target = rustix::fs::readlinkat(directory, name, Vec::new()).map_err(io)?;
+            if let Some(blob) = hub_blob_name(path, target.to_bytes()) {
+                let stat = rustix::fs::statat(blobs, blob, AtFlags::SYMLINK_NOFOLLOW).map_err(io)?;
+                if kind_of(&stat) == FileType::RegularFile {
+                    return Ok((stat.st_size as u64, Way::HubBlob(blob.to_owned())));
+                }
+            }
+        }
+        if !self.follow_links {
+            return Err(ManifestError::Symlink { path: path.clone() });
+        }
+        let handle = open_links(self.root, path.as_str(), OFlags::PATH | OFlags::CLOEXEC).map_err(|error| match error {
+            Errno::XDEV => ManifestError::SymlinkEscape { path: path.clone() },
+            Errno::LOOP => ManifestError::SymlinkCycle { path: path.clone() },
+            other => io(other),
+        })?;
+        let stat = rustix::fs::fstat(&handle).map_err(io)?;
+        match kind_of(&stat) {
+            FileType::RegularFile => Ok((stat.st_size as u64, Way::Links)),
+            FileType::Directory => Err(ManifestError::SpecialFile { path: path.to_string(), kind: "symbolic link to a directory" }),
+            other => Err(ManifestError::SpecialFile { path: path.to_string(), kind: describe(other) }),
+        }
+    }
+}
+
+fn utf8(prefix: &str, name: &[u8]) -> Result<String, ManifestError> {
+    String::from_utf8(name.to_vec()).map_err(|_| ManifestError::NonUtf8Name {
+        directory: crate::printable(prefix),
+        name: crate::printable(&String::from_utf8_lossy(name)),
+    })
+}
+
+fn kind_of(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
+}
+
+fn describe(kind: FileType) -> &'static str {
+    match kind {
+        FileType::RegularFile => "regular file",
+        FileType::Directory => "directory",
+        FileType::Symlink => "symbolic link",
+        FileType::Fifo => "FIFO",
+        FileType::Socket => "socket",
+        FileType::CharacterDevice => "character device",
+        FileType::BlockDevice => "block device",
+        _ => "special file",
+    }
+}
+
+fn io_error(path: &Path, source: Errno) -> ManifestError {
+    ManifestError::Io { path: path.to_owned(), source: source.into() }
+}
+
+/// Opens `name` beneath `directory`, component by component, following no link.
+fn open_plain(directory: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
+    let (folders, file) = name.rsplit_once('/').map_or(("", name), |(folders, file)| (folders, file));
+    let mut parent = None;
+    for folder in folders.split('/').filter(|folder| !folder.is_empty()) {
+        let from = parent.as_ref().unwrap_or(directory).as_fd();
+        parent = Some(rustix::fs::openat(from, folder, OPEN_DIRECTORY, Mode::empty())?);
+    }
+    let from = parent.as_ref().unwrap_or(directory).as_fd();
+    Ok(rustix::fs::openat(from, file, OPEN_FILE | OFlags::NOFOLLOW, Mode::empty())?)
+}
+
+/// Opens `name` beneath `directory`, following links that stay beneath it. Only the kernel can promise that
+/// without a race, so this needs Linux 5.6.
+fn open_links(directory: &OwnedFd, name: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+    const TRIES: usize = 100;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    for _ in 0..TRIES {
+        match rustix::fs::openat2(directory, name, flags, Mode::empty(), resolve) {
+            // A directory on the way was renamed while the kernel looked.
+            Err(Errno::AGAIN) => {}
+            result => return result,
+        }
+    }
+    Err(Errno::AGAIN)
+}
+
+/// The `blobs` folder of a hub cache, if `model` is one of its snapshots:
+/// `models--ORG--NAME/{blobs/HASH, snapshots/REVISION/FILE -> ../../blobs/HASH}`.
+fn hub_blobs(model: &OwnedFd) -> Option<OwnedFd> {
+    let parent = rustix::fs::statat(model, "..", AtFlags::empty()).ok()?;
+    let snapshots = rustix::fs::statat(model, "../../snapshots", AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    let same = (parent.st_dev, parent.st_ino) == (snapshots.st_dev, snapshots.st_ino);
+    if !same {
+        return None;
+    }
+    rustix::fs::openat(model, "../../blobs", OPEN_DIRECTORY, Mode::empty()).ok()
+}
+
+/// The blob that a hub cache's link at `path` names, if the link has exactly the cache's form.
+fn hub_blob_name<'a>(path: &ModelPath, target: &'a [u8]) -> Option<&'a str> {
+    let depth = path.as_str().matches('/').count();
+    let up = format!("{}../../blobs/", "../".repeat(depth));
+    let name = std::str::from_utf8(target).ok()?.strip_prefix(&up)?;
+    let plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    plain.then_some(name)
+}
+
+/// The last component of a path, with `.` and `..` resolved.
+fn base_name(path: &Path) -> Result<String, ManifestError> {
+    let resolved;
+    let name = match path.file_name() {
+        Some(name) => name,
+        None => {
+            resolved = path.canonicalize().map_err(|source| ManifestError::Io { path: path.to_owned(), source })?;
+            resolved.file_name().unwrap_or(OsStr::new("model"))
+        }
+    };
+    utf8("", name.as_bytes())
+}

@@ -1,0 +1,118 @@
+//! One error for callers who want any of it to work or to be told why not.
+
+use std::io;
+use std::path::PathBuf;
+
+use sentry_bundle::BundleError;
+use sentry_manifest::ManifestError;
+use sentry_trust::{Difference, KeyError, SignError, VerifyError};
+
+/// Why a model was not signed or not verified.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Signing failed.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+    /// The artifact or its signature is wrong.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    /// The model cannot be listed, read or covered by a signature.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// A key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// There is no signature where one was looked for.
+    #[error("there is no signature at \"{}\"", path.display())]
+    SignatureNotFound {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// The file to be replaced by the new signature is something else.
+    #[error("\"{}\" exists and is no signature; it is left as it is", path.display())]
+    WouldOverwrite {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The options contradict each other.
+    #[error("{reason}")]
+    Options {
+        /// What contradicts what.
+        reason: &'static str,
+    },
+    /// A signature could not be read or written.
+    #[error("cannot {action} \"{}\": {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+}
+
+/// What an error says of the artifact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The artifact or its signature is wrong.
+    Rejected,
+    /// The check could not be made: bad usage, unreadable input, an unusable key.
+    Unchecked,
+}
+
+impl Error {
+    /// A stable name of this error for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Sign(SignError::Key(error)) | Self::Key(error) => error.code(),
+            Self::Sign(SignError::Bundle(error)) => error.code(),
+            Self::Sign(_) => "self_check",
+            Self::Verify(error) => error.code(),
+            Self::Manifest(error) => error.code(),
+            Self::SignatureNotFound { .. } => "signature_not_found",
+            Self::WouldOverwrite { .. } => "would_overwrite",
+            Self::Options { .. } => "usage",
+            Self::Io { .. } => "io",
+        }
+    }
+
+    /// What the reader can do about it, where there is something.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Sign(SignError::Key(error)) | Self::Key(error) => error.hint(),
+            Self::Sign(_) => None,
+            Self::Verify(error) => error.hint(),
+            Self::Manifest(error) => error.hint(),
+            Self::SignatureNotFound { .. } => Some("name it with --signature FILE; without a signature nothing can be checked".to_owned()),
+            Self::WouldOverwrite { .. } => Some("choose another file with --signature".to_owned()),
+            Self::Options { .. } | Self::Io { .. } => None,
+        }
+    }
+
+    /// What this error says of the artifact.
+    pub fn verdict(&self) -> Verdict {
+        let unchecked = match self {
+            Self::Verify(error) => error.is_unchecked(),
+            Self::Manifest(error) => error.is_unchecked(),
+            Self::Sign(_) | Self::Key(_) | Self::SignatureNotFound { .. } | Self::WouldOverwrite { .. } => true,
+            Self::Options { .. } | Self::Io { .. } => true,
+        };
+        if unchecked { Verdict::Unchecked } else { Verdict::Rejected }
+    }
+
+    /// Where the model differs from the signed one, if that is the error.
+    pub fn differences(&self) -> &[Difference] {
+        match self {
+            Self::Verify(VerifyError::Differs(differences)) => differences,
+            _ => &[],
+        }
+    }
+}
+
+impl From<BundleError> for Error {
+    fn from(error: BundleError) -> Self {
+        Self::Verify(error.into())
+    }
+}

@@ -1,0 +1,49 @@
+//! Sign machine-learning models, and verify them.
+//!
+//! ```
+//! use sentry::{KeyAlgorithm, PrivateKey, SignOptions, TrustedKey, VerifyOptions};
+//!
+//! # let dir = tempfile::tempdir()?;
+//! # let model = dir.path().join("my-model");
+//! # std::fs::create_dir(&model)?;
+//! # std::fs::write(model.join("config.json"), "{}")?;
+//! // The publisher, once:
+//! let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256Sha256)?;
+//! sentry::sign_model(&model, &key, &SignOptions::default(), &())?;
+//!
+//! // Everyone who uses the model:
+//! let trust = TrustedKey::new(key.public());
+//! let verified = sentry::verify_model(&model, &trust, &VerifyOptions::default(), &())?;
+//! println!("{} files, signed by {:?}", verified.value().statement().manifest.paths().len(), verified.identity());
+//! # Ok::<(), sentry::Error>(())
+//! ```
+//!
+//! This crate ties the others together and adds what touches the file system: where a signature lies, how it
+//! is read and written. It never looks at the command line or the working directory, and never exits.
+
+mod diff;
+mod error;
+mod hash;
+mod options;
+mod sign;
+mod signature_file;
+mod verify;
+
+pub use diff::{Comparison, diff};
+pub use error::{Error, Verdict};
+pub use hash::hash_model;
+pub use options::{Observer, SignOptions, VerifyOptions};
+pub use sign::{Signed, sign_model};
+pub use signature_file::{default_signature_path, read_bundle};
+pub use verify::verify_model;
+
+pub use sentry_bundle::{Bundle, Material, Statement};
+pub use sentry_hash::{Algorithm, Cpu, Digest};
+pub use sentry_manifest::{
+    Annotation, GIT_PATHS, Manifest, ManifestError, Method, ModelPath, Resource, ResourcePath, Serialization, Shard, TensorDigest,
+    printable,
+};
+pub use sentry_trust::{
+    Difference, DifferenceKind, Identity, KeyAlgorithm, KeyError, Model, PrivateKey, PublicKey, SignError, Signer, TrustedKey,
+    UnverifiedBundle, Verified, Verifier, VerifyError,
+};

@@ -1,0 +1,165 @@
+//! Where a signature lies, and how it is read and written.
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use sentry_bundle::BundleError;
+use sentry_bundle::limits::MAX_BUNDLE_BYTES;
+use sentry_manifest::{ModelPath, ModelTree};
+use sentry_trust::UnverifiedBundle;
+
+use crate::Error;
+
+/// Name of the signature inside a directory.
+pub const SIGNATURE_NAME: &str = "model.sig";
+
+/// `model.sig` inside a directory, `NAME.sig` beside a single file.
+pub fn default_signature_path(tree: &ModelTree) -> PathBuf {
+    let location = tree.location();
+    if !tree.is_file() {
+        return location.join(SIGNATURE_NAME);
+    }
+    let mut name = location.file_name().map(OsString::from).unwrap_or_default();
+    name.push(".sig");
+    location.with_file_name(name)
+}
+
+/// Reads a bundle, at most [`MAX_BUNDLE_BYTES`] of it.
+///
+/// # Errors
+/// [`Error::SignatureNotFound`], [`Error::Io`] or [`Error::Verify`].
+pub fn read_bundle(path: &Path) -> Result<UnverifiedBundle, Error> {
+    let io = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => Error::SignatureNotFound { path: path.to_owned() },
+        _ => Error::Io { action: "read the signature", path: path.to_owned(), source },
+    };
+    // Without NONBLOCK, opening a FIFO would wait for its writer.
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path).map_err(io)?;
+    let metadata = file.metadata().map_err(io)?;
+    if !metadata.is_file() {
+        return Err(io(io::Error::other("not a regular file")));
+    }
+    if metadata.len() > MAX_BUNDLE_BYTES {
+        return Err(BundleError::TooLarge { found: metadata.len() }.into());
+    }
+    let mut bytes = Vec::with_capacity(metadata.len() as usize);
+    file.take(MAX_BUNDLE_BYTES + 1).read_to_end(&mut bytes).map_err(io)?;
+    Ok(UnverifiedBundle::parse(&bytes)?)
+}
+
+/// The signature's path relative to a model's directory, if it lies inside.
+///
+/// # Errors
+/// [`Error::Io`] if a directory cannot be resolved, [`Error::Manifest`] for a name that no manifest can have.
+pub fn path_inside(tree: &ModelTree, signature: &Path) -> Result<Option<ModelPath>, Error> {
+    if tree.is_file() {
+        return Ok(None);
+    }
+    let resolve = |path: &Path| {
+        let absolute = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        absolute.canonicalize().map_err(|source| Error::Io { action: "resolve", path: path.to_owned(), source })
+    };
+    let (Some(parent), Some(name)) = (signature.parent(), signature.file_name()) else {
+        return Ok(None);
+    };
+    let resolved = resolve(parent)?.join(name);
+    match resolved.strip_prefix(resolve(tree.location())?) {
+        Ok(inside) => Ok(Some(ModelPath::new(&inside.to_string_lossy())?)),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Refuses to replace a file that is no signature.
+///
+/// # Errors
+/// [`Error::WouldOverwrite`] or [`Error::Io`].
+pub fn check_replaceable(path: &Path) -> Result<(), Error> {
+    match read_bundle(path) {
+        Ok(_) | Err(Error::SignatureNotFound { .. }) => Ok(()),
+        Err(Error::Verify(_)) => Err(Error::WouldOverwrite { path: path.to_owned() }),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes a signature so that at any moment there is the old one, none, or the whole new one: into a file without
+/// a name, synced, then given its name.
+///
+/// # Errors
+/// [`Error::Io`]; nothing is left behind then.
+pub fn write_signature(path: &Path, text: &str) -> Result<(), Error> {
+    let io = |source: io::Error| Error::Io { action: "write the signature", path: path.to_owned(), source };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = path.file_name().ok_or_else(|| io(io::ErrorKind::InvalidInput.into()))?;
+    let directory = File::open(folder).map_err(io)?;
+    let mode = Mode::from_raw_mode(0o644);
+    match rustix::fs::openat(&directory, ".", OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC, mode) {
+        Ok(handle) => {
+            let file = File::from(handle);
+            fill(&file, text).map_err(io)?;
+            give_name(&file, &directory, name.as_ref()).map_err(io)?;
+        }
+        // Not every file system has files without a name.
+        Err(_) => {
+            let temporary = temporary_path(path);
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+            let file = File::from(rustix::fs::openat(&directory, &temporary, flags, mode).map_err(|error| io(error.into()))?);
+            let renamed = fill(&file, text).and_then(|()| Ok(rustix::fs::renameat(&directory, &temporary, &directory, name)?));
+            if let Err(error) = renamed {
+                let _ = rustix::fs::unlinkat(&directory, &temporary, AtFlags::empty());
+                return Err(io(error));
+            }
+        }
+    }
+    directory.sync_all().map_err(io)
+}
+
+fn fill(mut file: &File, text: &str) -> io::Result<()> {
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+/// Links a nameless file to its name; over an existing file, by way of a temporary name.
+fn give_name(file: &File, directory: &File, name: &Path) -> io::Result<()> {
+    let link = |to: &Path| rustix::fs::linkat(CWD, format!("/proc/self/fd/{}", file.as_raw_fd()), directory, to, AtFlags::SYMLINK_FOLLOW);
+    match link(name) {
+        Err(rustix::io::Errno::EXIST) => {}
+        result => return Ok(result?),
+    }
+    let temporary = temporary_path(name);
+    link(&temporary)?;
+    rustix::fs::renameat(directory, &temporary, directory, name).inspect_err(|_| {
+        let _ = rustix::fs::unlinkat(directory, &temporary, AtFlags::empty());
+    })?;
+    Ok(())
+}
+
+/// A name that no other process of this machine uses at the moment.
+fn temporary_path(path: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{}.tmp", std::process::id()));
+    PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_is_replaced_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.sig");
+        for text in ["first", "the second, which is longer", "3"] {
+            write_signature(&path, text).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left");
+        assert!(write_signature(&dir.path().join("no/such/folder/x.sig"), "x").is_err());
+    }
+}

@@ -1,0 +1,66 @@
+//! Verifying a model on disk.
+
+use std::path::Path;
+
+use sentry_hash::Cpu;
+use sentry_manifest::{IgnoreRules, Manifest, ManifestError, ModelPath, ModelTree, ResourcePath, measure};
+use sentry_trust::{Listing, Model, Verified, Verifier, VerifyError, pair_names};
+
+use crate::signature_file::{SIGNATURE_NAME, default_signature_path, path_inside, read_bundle};
+use crate::{Error, Observer, VerifyOptions};
+
+/// Verifies a directory or a file: the signature first, then the names of the files, then their bytes.
+///
+/// # Errors
+/// Any [`Error`]; [`Error::verdict`] tells a rejected model from one that could not be checked.
+pub fn verify_model(
+    model: &Path,
+    verifier: &dyn Verifier,
+    options: &VerifyOptions,
+    observer: &dyn Observer,
+) -> Result<Verified<Model>, Error> {
+    let tree = ModelTree::open(model)?;
+    let signature = options.signature.clone().unwrap_or_else(|| default_signature_path(&tree));
+    let statement = read_bundle(&signature)?.verify(verifier)?;
+    let manifest = &statement.value().manifest;
+
+    let rules = ignore_rules(&tree, &signature, manifest, &options.ignore)?;
+    let files = tree.scan(&rules, manifest.serialization().allow_symlinks)?;
+    let listing = Listing { files: &files, is_file: tree.is_file(), allow_unsigned: options.allow_unsigned };
+    let pairing = pair_names(manifest, &listing).map_err(VerifyError::Differs)?;
+    let signed_bytes = pairing.files.values().map(|file| file.size).sum();
+    observer.begin(signed_bytes, pairing.files.len());
+    let find = |path: &ResourcePath| pairing.files.get(path).copied();
+    let measured = measure::as_signed(&tree, manifest, find, &Cpu::new(), &|bytes| observer.advance(bytes))?;
+    Ok(statement.confirm(&listing, &measured)?)
+}
+
+/// What to leave out: the signature, what it says to ignore, and what the caller adds. A signed file cannot be left
+/// out.
+pub(crate) fn ignore_rules(tree: &ModelTree, signature: &Path, manifest: &Manifest, ignore: &[String]) -> Result<IgnoreRules, Error> {
+    let mut callers = IgnoreRules::default();
+    for path in ignore {
+        ModelPath::new(path)?;
+        callers.add(path);
+    }
+    for path in manifest.paths() {
+        if let ResourcePath::File(path) = path
+            && let Some(ignored) = callers.hides(path, false)
+        {
+            let ignored = sentry_manifest::printable(ignored);
+            return Err(ManifestError::ResourceIgnored { name: path.to_string(), ignored }.into());
+        }
+    }
+    let mut rules = callers;
+    if let Some(path) = path_inside(tree, signature)? {
+        rules.add_signature(&path);
+    }
+    for recorded in &manifest.serialization().ignore_paths {
+        match ModelPath::new(recorded) {
+            // The signature's customary place hides one file, also when the signature lies elsewhere now.
+            Ok(path) if path.as_str() == SIGNATURE_NAME => rules.add_signature(&path),
+            _ => rules.add(recorded),
+        }
+    }
+    Ok(rules)
+}

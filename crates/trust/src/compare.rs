@@ -1,0 +1,226 @@
+//! The signed list against the files that are there.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use sentry_hash::Digest;
+use sentry_manifest::{Annotation, FoundFile, Manifest, Method, Resource, ResourcePath, SafetensorsAnnotation, Shard, printable};
+
+/// The files of a model as they were listed, and what the caller makes of those that are not signed.
+#[derive(Debug, Clone, Copy)]
+pub struct Listing<'a> {
+    /// All files but the ignored ones.
+    pub files: &'a [FoundFile],
+    /// Whether the model is one file rather than a directory.
+    pub is_file: bool,
+    /// Whether files that are not signed may lie in the model.
+    pub allow_unsigned: bool,
+}
+
+/// Which file is meant by each name of a manifest.
+#[derive(Debug)]
+pub struct Pairing<'a> {
+    /// The file of every signed path.
+    pub files: BTreeMap<&'a ResourcePath, &'a FoundFile>,
+    /// Names of files that are not signed, which are allowed.
+    pub unsigned: Vec<String>,
+}
+
+/// One way in which a model is not the signed one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// What kind of difference.
+    pub kind: DifferenceKind,
+    /// The file, escaped for printing.
+    pub file: String,
+    /// Which bytes of it, if the signature is over shards.
+    pub shard: Option<Shard>,
+    /// The tensor inside the file, escaped for printing.
+    pub tensor: Option<String>,
+    /// What was signed.
+    pub expected: Option<String>,
+    /// What is there.
+    pub found: Option<String>,
+}
+
+/// Kinds of [`Difference`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum DifferenceKind {
+    /// A file that is not signed.
+    UnsignedFile,
+    /// A signed file that is not there.
+    MissingFile,
+    /// A file with other bytes.
+    ChangedFile,
+    /// The header of a safetensors file is another: names, types, shapes or offsets of its tensors.
+    ChangedHeader,
+    /// A tensor with other bytes.
+    ChangedTensor,
+    /// The file's digest holds and its annotation's does not, or the other way round: the statement contradicts
+    /// itself.
+    AnnotationMismatch,
+}
+
+impl DifferenceKind {
+    /// A stable name for programs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::UnsignedFile => "unsigned_file",
+            Self::MissingFile => "missing_file",
+            Self::ChangedFile => "changed_file",
+            Self::ChangedHeader => "changed_header",
+            Self::ChangedTensor => "changed_tensor",
+            Self::AnnotationMismatch => "annotation_mismatch",
+        }
+    }
+}
+
+impl Difference {
+    fn new(kind: DifferenceKind, file: &str) -> Self {
+        Self { kind, file: printable(file), shard: None, tensor: None, expected: None, found: None }
+    }
+
+    fn with_digests(mut self, expected: &Digest, found: &Digest) -> Self {
+        self.expected = Some(format!("{expected:?}"));
+        self.found = Some(format!("{found:?}"));
+        self
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, file, shard, tensor, expected, found } = self;
+        match kind {
+            DifferenceKind::UnsignedFile => write!(f, "\"{file}\" is not signed")?,
+            DifferenceKind::MissingFile => write!(f, "\"{file}\" is missing")?,
+            DifferenceKind::ChangedFile => write!(f, "\"{file}\" was changed")?,
+            DifferenceKind::ChangedHeader => write!(f, "the header of \"{file}\" was changed")?,
+            DifferenceKind::ChangedTensor => write!(f, "tensor \"{}\" in \"{file}\" was changed", tensor.as_deref().unwrap_or_default())?,
+            DifferenceKind::AnnotationMismatch => write!(f, "the signed digests of \"{file}\" contradict each other")?,
+        }
+        if let Some(Shard { start, end }) = shard {
+            write!(f, " in bytes {start} to {end}")?;
+        }
+        match (expected, found) {
+            (Some(expected), Some(found)) => write!(f, ": expected {expected}, found {found}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What the kinds of difference suggest to the reader.
+pub(crate) fn hint(differences: &[Difference]) -> Option<String> {
+    let any = |kind| differences.iter().any(|difference| difference.kind == kind);
+    let hint = if any(DifferenceKind::AnnotationMismatch) {
+        "do not use this model: its signature blesses two different contents"
+    } else if any(DifferenceKind::ChangedFile) || any(DifferenceKind::MissingFile) {
+        "do not use this model; fetch it again from its publisher"
+    } else if any(DifferenceKind::UnsignedFile) {
+        "remove the files that are not signed, or allow them with --ignore PATH or --ignore-unsigned-files"
+    } else {
+        return None;
+    };
+    Some(hint.to_owned())
+}
+
+/// Pairs every signed path with the file of that name.
+///
+/// # Errors
+/// Every missing file, and every file that is neither signed nor allowed.
+pub fn pair_names<'a>(manifest: &'a Manifest, listing: &Listing<'a>) -> Result<Pairing<'a>, Vec<Difference>> {
+    let mut unpaired: BTreeMap<&str, &FoundFile> = listing.files.iter().map(|file| (file.path.as_str(), file)).collect();
+    let mut files = BTreeMap::new();
+    let mut different = Vec::new();
+    for path in manifest.paths() {
+        let file = match path {
+            ResourcePath::File(path) => unpaired.remove(path.as_str()),
+            // "." stands for a model that is one file.
+            ResourcePath::Model if listing.is_file => unpaired.pop_first().map(|(_, file)| file),
+            ResourcePath::Model => None,
+        };
+        match file {
+            Some(file) => {
+                files.insert(path, file);
+            }
+            None => different.push(Difference::new(DifferenceKind::MissingFile, path.as_str())),
+        }
+    }
+    let mut unsigned = Vec::new();
+    for (name, file) in unpaired {
+        if listing.allow_unsigned || (file.size == 0 && leaves_out_empty_files(manifest)) {
+            unsigned.push(name.to_owned());
+        } else {
+            different.push(Difference::new(DifferenceKind::UnsignedFile, name));
+        }
+    }
+    if different.is_empty() { Ok(Pairing { files, unsigned }) } else { Err(different) }
+}
+
+/// model-signing lists no shards of an empty file.
+fn leaves_out_empty_files(manifest: &Manifest) -> bool {
+    matches!(manifest.serialization().method, Method::Shards { reference_labels: true, .. })
+}
+
+/// Every difference between what was signed and what was measured, resource by resource.
+pub fn differences(signed: &[Resource], measured: &[Resource]) -> Vec<Difference> {
+    // Unequal lengths cannot come from `measure`; if they do, nothing was checked.
+    if signed.len() != measured.len() {
+        return signed.iter().map(|resource| Difference::new(DifferenceKind::MissingFile, resource.path.as_str())).collect();
+    }
+    signed.iter().zip(measured).flat_map(|(signed, measured)| resource_differences(signed, measured)).collect()
+}
+
+fn resource_differences(signed: &Resource, measured: &Resource) -> Vec<Difference> {
+    let name = signed.path.as_str();
+    let file = |kind| Difference { shard: signed.shard, ..Difference::new(kind, name) };
+    if signed.path != measured.path {
+        return vec![file(DifferenceKind::MissingFile)];
+    }
+    if signed.shard != measured.shard {
+        let end = |shard: Option<Shard>| shard.map(|shard| format!("an end at byte {}", shard.end));
+        return vec![Difference { expected: end(signed.shard), found: end(measured.shard), ..file(DifferenceKind::ChangedFile) }];
+    }
+    let file = |kind| file(kind).with_digests(&signed.digest, &measured.digest);
+    let same_file = signed.digest == measured.digest;
+    let mut inside = annotation_differences(name, signed.annotation.as_ref(), measured.annotation.as_ref());
+    match (same_file, inside.is_empty()) {
+        (true, true) => Vec::new(),
+        // Without an annotation there is nothing to contradict.
+        (false, true) if signed.annotation.is_none() => vec![file(DifferenceKind::ChangedFile)],
+        (false, false) => {
+            inside.insert(0, file(DifferenceKind::ChangedFile));
+            inside.retain(|difference| difference.kind != DifferenceKind::AnnotationMismatch);
+            inside
+        }
+        (true, false) | (false, true) => vec![file(DifferenceKind::AnnotationMismatch)],
+    }
+}
+
+/// What differs inside a file. An annotation that could not be measured, or of the whole file, says only that.
+fn annotation_differences(name: &str, signed: Option<&Annotation>, measured: Option<&Annotation>) -> Vec<Difference> {
+    match (signed, measured) {
+        (None, _) => Vec::new(),
+        (Some(Annotation::Safetensors(signed)), Some(Annotation::Safetensors(measured))) => tensor_differences(name, signed, measured),
+        (Some(signed), Some(measured)) if signed == measured => Vec::new(),
+        _ => vec![Difference::new(DifferenceKind::AnnotationMismatch, name)],
+    }
+}
+
+fn tensor_differences(name: &str, signed: &SafetensorsAnnotation, measured: &SafetensorsAnnotation) -> Vec<Difference> {
+    let mut different = Vec::new();
+    if signed.header != measured.header {
+        different.push(Difference::new(DifferenceKind::ChangedHeader, name).with_digests(&signed.header, &measured.header));
+    }
+    if signed.tensors.len() != measured.tensors.len() {
+        different.push(Difference::new(DifferenceKind::AnnotationMismatch, name));
+        return different;
+    }
+    for (signed, measured) in signed.tensors.iter().zip(&measured.tensors) {
+        if signed != measured {
+            let difference = Difference::new(DifferenceKind::ChangedTensor, name).with_digests(&signed.digest, &measured.digest);
+            different.push(Difference { tensor: Some(printable(&signed.name)), ..difference });
+        }
+    }
+    different
+}

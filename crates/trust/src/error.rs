@@ -1,0 +1,242 @@
+//! Errors of keys, of signing and of verifying, kept apart because different people read them.
+
+use sentry_bundle::BundleError;
+use sentry_manifest::ManifestError;
+
+use crate::{Difference, KeyAlgorithm};
+
+/// A key that cannot be used. The verdict on an artifact is open then: the check could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// The text is no PEM, or holds none of the known blocks, or its DER is malformed.
+    #[error("this is no PEM key: {reason}")]
+    Pem {
+        /// What is wrong.
+        reason: String,
+    },
+    /// A private key was given where a public one belongs, or the other way round.
+    #[error("found \"{found}\", expected {expected}")]
+    WrongKind {
+        /// The PEM label found.
+        found: String,
+        /// What belongs there.
+        expected: &'static str,
+    },
+    /// The private key is encrypted and no password was given.
+    #[error("the private key is encrypted")]
+    Encrypted,
+    /// The private key is encrypted in the way of old OpenSSL versions, outside of PKCS#8.
+    #[error("the private key uses the outdated encryption of OpenSSL's own PEM format")]
+    LegacyEncryption,
+    /// The password does not open the private key.
+    #[error("the password does not open the private key")]
+    Password,
+    /// An elliptic curve that is not allowed.
+    #[error("the key is on the curve {found}, allowed are P-256, P-384 and P-521")]
+    CurveNotAllowed {
+        /// The curve's object identifier.
+        found: String,
+    },
+    /// The curve is given by its parameters instead of its name, which lets an attacker choose it.
+    #[error("the key spells its curve out instead of naming it")]
+    ExplicitCurveParameters,
+    /// An RSA key, which this method does not use.
+    #[error("this is an RSA key of {bits} bits, which OpenSSF model signatures do not use")]
+    Rsa {
+        /// Length of the modulus in bits.
+        bits: usize,
+    },
+    /// The public point is not on its curve.
+    #[error("the public key is no point of the curve of {algorithm}")]
+    PointNotOnCurve {
+        /// The key's algorithm.
+        algorithm: KeyAlgorithm,
+    },
+    /// Any other type of key.
+    #[error("keys of the type {found} are not supported")]
+    Unsupported {
+        /// The type's object identifier.
+        found: String,
+    },
+    /// The system's random generator or the library failed.
+    #[error("the cryptographic library failed to {action}")]
+    Library {
+        /// What it was asked for.
+        action: &'static str,
+    },
+}
+
+impl KeyError {
+    /// A stable name of this error for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Pem { .. } | Self::WrongKind { .. } => "key_pem",
+            Self::Encrypted | Self::LegacyEncryption => "key_encrypted",
+            Self::Password => "key_password",
+            Self::CurveNotAllowed { .. } => "curve_not_allowed",
+            Self::ExplicitCurveParameters => "explicit_curve_parameters",
+            Self::Rsa { .. } => "rsa_key",
+            Self::PointNotOnCurve { .. } => "point_not_on_curve",
+            Self::Unsupported { .. } => "unsupported_key",
+            Self::Library { .. } => "cryptographic_library",
+        }
+    }
+
+    /// What the reader can do about it, where there is something.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Encrypted => "give the password with --password-file, in SENTRY_KEY_PASSWORD, or at the prompt",
+            Self::LegacyEncryption => "convert it: openssl pkcs8 -topk8 -in OLD -out NEW",
+            Self::Pem { .. } | Self::Rsa { .. } | Self::CurveNotAllowed { .. } | Self::Unsupported { .. } => "make one with: sentry keygen",
+            Self::ExplicitCurveParameters => "make the key again with: openssl ecparam -name prime256v1 -param_enc named_curve -genkey",
+            _ => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
+
+/// A signature that is not the trusted key's over these bytes.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SignatureError {
+    /// Not the one encoding that the algorithm has: strict DER for ECDSA, 64 bytes for Ed25519.
+    #[error("the signature is not encoded as {algorithm} asks: {reason}")]
+    Encoding {
+        /// The algorithm.
+        algorithm: KeyAlgorithm,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A number of the signature is zero or not below the order of the curve.
+    #[error("the signature's {which} is not between 1 and the order of the curve of {algorithm}")]
+    Scalar {
+        /// `r` or `s`.
+        which: &'static str,
+        /// The algorithm.
+        algorithm: KeyAlgorithm,
+    },
+    /// The bundle labels its key with another algorithm, or carries another key.
+    #[error("the signature file says \"{found}\" of its key, the trusted key is {expected}")]
+    LabelMismatch {
+        /// The trusted key.
+        expected: String,
+        /// What the bundle says, escaped for printing.
+        found: String,
+    },
+    /// The mathematics say no: another key, or other bytes.
+    #[error("the signature does not match the statement under the trusted key {trusted}")]
+    Invalid {
+        /// Fingerprint of the trusted key.
+        trusted: String,
+        /// The key that the bundle hints at, if that is another one.
+        hinted: Option<String>,
+    },
+}
+
+impl SignatureError {
+    /// A stable name of this error for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Encoding { .. } => "signature_encoding",
+            Self::Scalar { .. } => "signature_scalar",
+            Self::LabelMismatch { .. } => "key_label_mismatch",
+            Self::Invalid { .. } => "signature_invalid",
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Invalid { hinted: Some(hinted), .. } => Some(format!("the file says it was signed with another key, {hinted}")),
+            Self::Invalid { hinted: None, .. } => {
+                Some("the statement was altered after signing, or the signature belongs to another one".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Why an artifact is not verified.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VerifyError {
+    /// The bundle or its statement is malformed.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// The bundle was signed with a method that this verifier does not check.
+    #[error("this is a signature of the method {method}, and a {expected} was given to check it with")]
+    Method {
+        /// The bundle's method: `key`, `certificate` or `sigstore`.
+        method: &'static str,
+        /// What the caller trusts.
+        expected: &'static str,
+    },
+    /// The signature is not the trusted signer's.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
+    /// The model cannot be listed or read, or has what no signature covers.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The model is not the one that was signed.
+    #[error("{}", summary(.0))]
+    Differs(Vec<Difference>),
+}
+
+impl VerifyError {
+    /// A stable name of this error for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Bundle(error) => error.code(),
+            Self::Method { method: "certificate", .. } => "certificate_method_unsupported",
+            Self::Method { .. } => "sigstore_method_unsupported",
+            Self::Signature(error) => error.code(),
+            Self::Manifest(error) => error.code(),
+            Self::Differs(_) => "model_differs",
+        }
+    }
+
+    /// What the reader can do about it, where there is something.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Bundle(error) => error.hint(),
+            Self::Signature(error) => error.hint(),
+            Self::Manifest(error) => error.hint(),
+            Self::Method { .. } => {
+                Some("this version checks signatures of the method key only; model-signing checks the others".to_owned())
+            }
+            Self::Differs(differences) => crate::compare::hint(differences),
+        }
+    }
+
+    /// Whether the check could not be made, rather than failed.
+    pub fn is_unchecked(&self) -> bool {
+        match self {
+            Self::Method { .. } => true,
+            Self::Manifest(error) => error.is_unchecked(),
+            Self::Bundle(_) | Self::Signature(_) | Self::Differs(_) => false,
+        }
+    }
+}
+
+fn summary(differences: &[Difference]) -> String {
+    match differences {
+        [] => "the model differs from the signed one".to_owned(),
+        [only] => only.to_string(),
+        [first, rest @ ..] => format!("{first} (and {} more)", rest.len()),
+    }
+}
+
+/// Why nothing was signed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SignError {
+    /// The key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The bundle would be unreadable.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// The fresh signature does not verify: the key is damaged, or the machine is.
+    #[error("the fresh signature does not verify under its own key")]
+    SelfCheck(#[source] VerifyError),
+}

@@ -1,0 +1,149 @@
+//! Public keys: read, fingerprinted, and asked for a verdict.
+
+use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::signature::{ParsedPublicKey, UnparsedPublicKey};
+use data_encoding::HEXLOWER;
+use pkcs8::der::asn1::{AnyRef, UintRef};
+use pkcs8::der::pem::{self, LineEnding};
+use pkcs8::der::{Decode, Reader, SliceReader, Tag, Tagged};
+use pkcs8::spki::SubjectPublicKeyInfoRef;
+use sentry_bundle::PaeBytes;
+use sentry_hash::Algorithm;
+
+use super::{EC, ED25519, KeyAlgorithm, RSA, decode_pem, der_error};
+use crate::{KeyError, SignatureError};
+
+/// A public key that has been checked: an allowed algorithm, a named curve, a point on it.
+#[derive(Debug)]
+pub struct PublicKey {
+    algorithm: KeyAlgorithm,
+    key: ParsedPublicKey,
+    pem: String,
+}
+
+impl PublicKey {
+    /// Reads a key from SPKI PEM text (`-----BEGIN PUBLIC KEY-----`).
+    ///
+    /// # Errors
+    /// Every [`KeyError`] about public keys.
+    pub fn from_pem(text: &[u8]) -> Result<Self, KeyError> {
+        match decode_pem(text)? {
+            ("PUBLIC KEY", der) => Self::from_spki(&der),
+            (found, _) => Err(KeyError::WrongKind { found: found.to_owned(), expected: "a public key" }),
+        }
+    }
+
+    /// Reads a key from DER `SubjectPublicKeyInfo` (RFC 5280, section 4.1.2.7; RFC 5480; RFC 8410).
+    ///
+    /// # Errors
+    /// As [`PublicKey::from_pem`].
+    pub fn from_spki(der: &[u8]) -> Result<Self, KeyError> {
+        let spki = SubjectPublicKeyInfoRef::from_der(der).map_err(|error| der_error(&error))?;
+        let bits = spki.subject_public_key.as_bytes().ok_or_else(|| KeyError::Pem { reason: "its bits are no whole bytes".to_owned() })?;
+        let algorithm = match spki.algorithm.oid {
+            EC => KeyAlgorithm::of_curve(named_curve(spki.algorithm.parameters)?)?,
+            ED25519 => KeyAlgorithm::Ed25519,
+            RSA => return Err(KeyError::Rsa { bits: rsa_bits(bits)? }),
+            other => return Err(KeyError::Unsupported { found: other.to_string() }),
+        };
+        Self::from_point(algorithm, bits)
+    }
+
+    /// `point` is an encoded curve point (SEC 1, section 2.3.3), or the 32 bytes of an Ed25519 key.
+    pub(super) fn from_point(algorithm: KeyAlgorithm, point: &[u8]) -> Result<Self, KeyError> {
+        let unparsed = UnparsedPublicKey::new(algorithm.verification(), point);
+        let key = unparsed.parse().map_err(|_| KeyError::PointNotOnCurve { algorithm })?;
+        let library = |_| KeyError::Library { action: "encode a public key" };
+        let spki = key.as_der().map_err(library)?;
+        let pem =
+            pem::encode_string("PUBLIC KEY", LineEnding::LF, spki.as_ref()).map_err(|error| KeyError::Pem { reason: error.to_string() })?;
+        Ok(Self { algorithm, key, pem })
+    }
+
+    /// How this key signs.
+    pub fn algorithm(&self) -> KeyAlgorithm {
+        self.algorithm
+    }
+
+    /// The key as SPKI PEM text: named curve, uncompressed point, 64 columns, LF.
+    pub fn to_pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// Lower-case hex SHA-256 of [`PublicKey::to_pem`]: the `hint` of OpenSSF Model Signing.
+    pub fn fingerprint(&self) -> String {
+        HEXLOWER.encode(Algorithm::Sha256.digest(self.pem.as_bytes()).as_bytes())
+    }
+
+    /// Checks a signature.
+    ///
+    /// # Errors
+    /// [`SignatureError::Encoding`], [`SignatureError::Scalar`] or [`SignatureError::Invalid`].
+    pub fn verify(&self, message: &PaeBytes, signature: &[u8]) -> Result<(), SignatureError> {
+        self.check_encoding(signature)?;
+        self.key
+            .verify_sig(message.as_bytes(), signature)
+            .map_err(|_| SignatureError::Invalid { trusted: self.fingerprint(), hinted: None })
+    }
+
+    /// Says precisely what is wrong with a malformed signature. The library refuses it as well.
+    fn check_encoding(&self, signature: &[u8]) -> Result<(), SignatureError> {
+        let algorithm = self.algorithm;
+        let encoding = |reason: String| SignatureError::Encoding { algorithm, reason };
+        let Some(order) = order(algorithm) else {
+            return match signature.len() {
+                64 => Ok(()),
+                found => Err(encoding(format!("it has {found} bytes, expected 64"))),
+            };
+        };
+        let (r, s) = ecdsa_scalars(signature).map_err(|error| encoding(error.to_string()))?;
+        for (which, scalar) in [("r", r), ("s", s)] {
+            // Both are big-endian without leading zeroes, so a longer one is larger.
+            let scalar = scalar.as_bytes();
+            let too_large = (scalar.len(), scalar) >= (order.len(), &order[..]);
+            if scalar == [0] || too_large {
+                return Err(SignatureError::Scalar { which, algorithm });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The curve's name; spelled-out parameters are refused (RFC 5480, section 2.1.1: "MUST be namedCurve").
+pub(super) fn named_curve(parameters: Option<AnyRef<'_>>) -> Result<pkcs8::ObjectIdentifier, KeyError> {
+    let parameters = parameters.ok_or_else(|| KeyError::Pem { reason: "it names no curve".to_owned() })?;
+    match parameters.tag() {
+        Tag::Sequence => Err(KeyError::ExplicitCurveParameters),
+        _ => parameters.decode_as().map_err(|error: pkcs8::der::Error| der_error(&error)),
+    }
+}
+
+/// Bits of the modulus of an `RSAPublicKey` (RFC 8017, appendix A.1.1), for the error message.
+fn rsa_bits(der: &[u8]) -> Result<usize, KeyError> {
+    let (modulus, _) = ecdsa_scalars(der).map_err(|error| der_error(&error))?;
+    let bytes = modulus.as_bytes();
+    Ok(bytes.len() * 8 - bytes[0].leading_zeros() as usize)
+}
+
+/// `SEQUENCE { INTEGER, INTEGER }`, both non-negative, in strict DER (RFC 3279, section 2.2.3).
+fn ecdsa_scalars(der: &[u8]) -> Result<(UintRef<'_>, UintRef<'_>), pkcs8::der::Error> {
+    let mut reader = SliceReader::new(der)?;
+    let scalars = reader.sequence(|inner| Ok::<_, pkcs8::der::Error>((UintRef::decode(inner)?, UintRef::decode(inner)?)))?;
+    reader.finish()?;
+    Ok(scalars)
+}
+
+/// The order of the base point, big-endian without leading zeroes (SEC 2, version 2.0, sections 2.4.2, 2.5.1 and
+/// 2.6.1); `None` for Ed25519, whose library checks it (RFC 8032, section 5.1.7).
+fn order(algorithm: KeyAlgorithm) -> Option<Vec<u8>> {
+    let hex = match algorithm {
+        KeyAlgorithm::EcdsaP256Sha256 => "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551",
+        KeyAlgorithm::EcdsaP384Sha384 => "ffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52973",
+        KeyAlgorithm::EcdsaP521Sha512 => concat!(
+            "01fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffa51868783bf2f966b7fcc0148f709a5d03bb5c9b8",
+            "899c47aebb6fb71e91386409"
+        ),
+        KeyAlgorithm::Ed25519 => return None,
+    };
+    Some(HEXLOWER.decode(hex.as_bytes()).expect("a constant"))
+}
