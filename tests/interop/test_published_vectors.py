@@ -35,7 +35,7 @@ UNSUPPORTED = {
 INVALID = {
     "spec/invalid/empty.bundle.json": (1, "json_invalid"),
     "spec/invalid/missing-envelope.bundle.json": (1, "json_field"),
-    "spec/invalid/missing-tlog-entries.bundle.json": (2, "sigstore_method_unsupported"),
+    "spec/invalid/missing-tlog-entries.bundle.json": (1, "verification_material"),
     "spec/invalid/missing-verification-material.bundle.json": (1, "verification_material"),
     "spec/invalid-payload/wrong-predicate.bundle.json": (1, "signature_invalid"),
 }

@@ -104,6 +104,7 @@ impl Bundle {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct BundleJson {
     media_type: String,
+    #[serde(default)]
     verification_material: MaterialJson,
     dsse_envelope: EnvelopeJson,
 }

@@ -98,24 +98,20 @@ impl fmt::Display for KeyAlgorithm {
     }
 }
 
-/// Decodes the key block of a PEM text. OpenSSL may put the curve's name in a block of its own before it,
-/// and other tools put words before it.
+/// Decodes the key block of a PEM text. Other tools put words before it, and OpenSSL may put the curve's name in
+/// a block of its own there.
 fn decode_pem(text: &[u8]) -> Result<(&str, Vec<u8>), KeyError> {
-    const PARAMETERS: &str = "EC PARAMETERS";
+    const PARAMETERS: &[u8] = b"-----BEGIN EC PARAMETERS-----";
     const PARAMETERS_END: &[u8] = b"-----END EC PARAMETERS-----";
-    let pem_error = |error: pem::Error| KeyError::Pem { reason: error.to_string() };
-    let mut text = text;
-    if pem::decode_label(text).map_err(pem_error)? == PARAMETERS {
-        let end = text.windows(PARAMETERS_END.len()).position(|window| window == PARAMETERS_END);
-        let end = end.ok_or_else(|| KeyError::Pem { reason: "its EC PARAMETERS do not end".to_owned() })?;
-        text = &text[end + PARAMETERS_END.len()..];
-        // A PEM text starts at the beginning of a line.
-        text = &text[text.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(text.len())..];
-    }
-    if text.windows(9).any(|window| window == b"Proc-Type") {
+    let find = |needle: &[u8]| text.windows(needle.len()).position(|window| window == needle);
+    if find(b"Proc-Type:").is_some() {
         return Err(KeyError::LegacyEncryption);
     }
-    pem::decode_vec(text).map_err(pem_error)
+    let key = match (find(PARAMETERS), find(PARAMETERS_END)) {
+        (Some(_), Some(end)) => text[end + PARAMETERS_END.len()..].trim_ascii_start(),
+        _ => text,
+    };
+    pem::decode_vec(key).map_err(|error| KeyError::Pem { reason: error.to_string() })
 }
 
 fn der_error(error: &pkcs8::der::Error) -> KeyError {
