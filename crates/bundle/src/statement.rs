@@ -53,6 +53,12 @@ impl Statement {
         Ok(Self { subject: subject.name.clone(), version: subject.version()?, manifest })
     }
 
+    /// Whether a payload calls itself one of model-signing 0.2, whose signatures are over another encoding. Good for
+    /// an error message, for nothing has been checked.
+    pub fn is_legacy(payload: &[u8]) -> bool {
+        matches!(Self::parse(payload), Err(BundleError::LegacyV02))
+    }
+
     /// The payload to sign.
     pub fn to_payload(&self) -> Vec<u8> {
         let annotations = self.version.map(|version| BTreeMap::from([(VERSION_ANNOTATION.to_owned(), version.into())]));

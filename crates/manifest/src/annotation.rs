@@ -1,11 +1,9 @@
 //! What our signatures add to a resource, beside the digest that every OpenSSF tool checks.
 
-use std::ops::Range;
-
 use sentry_hash::{Algorithm, Digest};
 use serde::{Deserialize, Serialize};
 
-use crate::safetensors::{Dtype, Header, LENGTH_FIELD};
+use crate::safetensors::{Dtype, Header};
 use crate::{ManifestError, limits, printable};
 
 /// The algorithm of every digest in our annotations.
@@ -43,24 +41,6 @@ pub struct TensorDigest {
 }
 
 impl SafetensorsAnnotation {
-    /// Where the header and the tensors lie in a file of `file_size` bytes: the tensors abut and end with the
-    /// file. `None` if the file is too short for them.
-    pub fn ranges(&self, file_size: u64) -> Option<(Range<u64>, Vec<Range<u64>>)> {
-        let size = |tensor: &TensorDigest| tensor.dtype.size_of(&tensor.shape);
-        let total = self.tensors.iter().try_fold(0_u64, |sum, tensor| sum.checked_add(size(tensor)?))?;
-        let header_end = file_size.checked_sub(total).filter(|&end| end > LENGTH_FIELD)?;
-        if header_end > LENGTH_FIELD + limits::MAX_SAFETENSORS_HEADER {
-            return None;
-        }
-        let mut start = header_end;
-        let mut range = |tensor| {
-            let end = start + size(tensor)?;
-            Some(std::mem::replace(&mut start, end)..end)
-        };
-        let tensors = self.tensors.iter().map(&mut range).collect::<Option<_>>()?;
-        Some((0..header_end, tensors))
-    }
-
     /// Checks that a header, whose digest has matched, describes exactly these tensors in this order.
     ///
     /// # Errors

@@ -87,6 +87,12 @@ pub enum ManifestError {
         /// The shard found there, or that none follows.
         found: String,
     },
+    /// Shards are asked for and a file is empty: it has none, so nothing would cover it.
+    #[error("\"{path}\" is empty, and an empty file has no shards that could be signed")]
+    EmptySharded {
+        /// The file.
+        path: String,
+    },
     /// A shard size is zero, absent, not a whole number, or given where there are no shards.
     #[error("shard size {found}: {reason}")]
     ShardSize {
@@ -181,6 +187,7 @@ impl ManifestError {
             Self::AlgorithmMismatch { .. } => "algorithm_mismatch",
             Self::ShardName { .. } => "shard_name",
             Self::ShardLayout { .. } => "shard_layout",
+            Self::EmptySharded { .. } => "empty_file",
             Self::ShardSize { .. } => "shard_size",
             Self::Digest { source, .. } | Self::Hash(source) => hash_code(source),
             Self::AnnotationInvalid { .. } => "annotation_invalid",
@@ -203,6 +210,7 @@ impl ManifestError {
             Self::ChangedWhileRead { .. } => "make sure that nothing writes to the model, then try again",
             Self::Safetensors { .. } => "re-save the file with the safetensors library",
             Self::AmbiguousNames { .. } | Self::NonUtf8Name { .. } => "rename the file",
+            Self::EmptySharded { .. } => "sign whole files, without --shard-size, or leave it out with --ignore",
             Self::EmptyManifest => "the directory has no file, or all of them are ignored",
             _ => return None,
         };
@@ -225,7 +233,7 @@ fn hash_code(error: &HashError) -> &'static str {
 }
 
 /// A safetensors file that breaks the format's rules.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum SafetensorsError {
     /// The file ends before its header does.

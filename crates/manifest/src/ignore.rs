@@ -2,6 +2,17 @@
 
 use crate::ModelPath;
 
+/// What lies at a path, as far as ignoring goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A regular file, or a hub cache's link to one.
+    File,
+    /// A directory.
+    Directory,
+    /// A link or a special file.
+    Other,
+}
+
 /// Left out of every model, at its top only (OpenSSF Model Signing v1.0).
 pub const GIT_PATHS: [&str; 4] = [".git", ".gitattributes", ".github", ".gitignore"];
 
@@ -28,8 +39,8 @@ impl IgnoreRules {
     }
 
     /// The rule that hides `path`, if any.
-    pub fn hides(&self, path: &ModelPath, is_directory: bool) -> Option<&str> {
-        let hides_file = |entry: &&String| !is_directory && entry.as_str() == path.as_str();
+    pub fn hides(&self, path: &ModelPath, kind: EntryKind) -> Option<&str> {
+        let hides_file = |entry: &&String| kind == EntryKind::File && entry.as_str() == path.as_str();
         if let Some(entry) = self.signature_paths.iter().find(hides_file) {
             return Some(entry);
         }
@@ -53,19 +64,21 @@ mod tests {
         rules.add("..");
         rules.add(".");
         rules.add_signature(&path("model.sig"));
-        for (name, is_directory, hidden) in [
-            ("model.sig", false, true),
-            ("model.sig", true, false),
-            ("model.sig/weights.bin", false, false),
-            ("notes", true, true),
-            ("notes/a/b", false, true),
-            ("notes2", false, false),
-            (".git", true, true),
-            (".gitignore", false, true),
-            ("sub/.git", true, false),
-            ("weights.bin", false, false),
+        for (name, kind, hidden) in [
+            ("model.sig", EntryKind::File, true),
+            ("model.sig", EntryKind::Directory, false),
+            ("model.sig", EntryKind::Other, false),
+            ("model.sig/weights.bin", EntryKind::File, false),
+            ("notes", EntryKind::Directory, true),
+            ("notes", EntryKind::Other, true),
+            ("notes/a/b", EntryKind::File, true),
+            ("notes2", EntryKind::File, false),
+            (".git", EntryKind::Directory, true),
+            (".gitignore", EntryKind::File, true),
+            ("sub/.git", EntryKind::Directory, false),
+            ("weights.bin", EntryKind::File, false),
         ] {
-            assert_eq!(rules.hides(&path(name), is_directory).is_some(), hidden, "{name}");
+            assert_eq!(rules.hides(&path(name), kind).is_some(), hidden, "{name}");
         }
     }
 }

@@ -32,7 +32,7 @@ mod tree;
 
 pub use annotation::{Annotation, AnnotationsJson, SafetensorsAnnotation, TensorDigest};
 pub use error::{ManifestError, SafetensorsError};
-pub use ignore::{GIT_PATHS, IgnoreRules};
+pub use ignore::{EntryKind, GIT_PATHS, IgnoreRules};
 pub use manifest::{Manifest, Method, Resource, ResourcePath, Serialization, Shard, parse_shard_name};
 pub use measure::{Measured, SignOptions};
 pub use path::{ModelPath, printable};

@@ -7,7 +7,7 @@ use sentry_hash::{Algorithm, Digest, Hasher};
 use unicode_normalization::UnicodeNormalization;
 
 use crate::limits::MAX_RESOURCES;
-use crate::{Annotation, IgnoreRules, ManifestError, ModelPath, printable};
+use crate::{Annotation, EntryKind, IgnoreRules, ManifestError, ModelPath, printable};
 
 /// How files were listed and hashed (`serialization` of OpenSSF Model Signing v1.0).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +60,14 @@ impl ResourcePath {
     /// [`ManifestError::UnsafePath`].
     pub fn new(name: &str) -> Result<Self, ManifestError> {
         if name == "." { Ok(Self::Model) } else { ModelPath::new(name).map(Self::File) }
+    }
+
+    /// The path of the file for messages, `model` if it is the model itself.
+    pub(crate) fn in_model(&self) -> ModelPath {
+        match self {
+            Self::Model => ModelPath::new("model").expect("a plain name"),
+            Self::File(path) => path.clone(),
+        }
     }
 
     /// The name as written in a manifest.
@@ -213,7 +221,7 @@ fn check_each(serialization: &Serialization, resources: &[Resource]) -> Result<(
             return Err(ManifestError::AnnotationInvalid { name: printable(&resource.name()), reason });
         }
         if let ResourcePath::File(path) = &resource.path
-            && let Some(rule) = ignored.hides(path, false)
+            && let Some(rule) = ignored.hides(path, EntryKind::File)
         {
             return Err(ManifestError::ResourceIgnored { name: path.to_string(), ignored: printable(rule) });
         }

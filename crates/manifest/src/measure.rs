@@ -57,8 +57,7 @@ pub fn for_signing(
             Method::Files => jobs.push(Job::new(tree, file, None, serialization.hash, Annotate::from_content(options, file))),
             Method::Shards { size, .. } => {
                 if file.size == 0 {
-                    let path = file.path.to_string();
-                    return Err(ManifestError::ShardLayout { path, expected_start: 0, found: "an empty file".to_owned() });
+                    return Err(ManifestError::EmptySharded { path: file.path.to_string() });
                 }
                 for start in (0..file.size).step_by(usize::try_from(size).unwrap_or(usize::MAX)) {
                     let shard = Shard { start, end: file.size.min(start.saturating_add(size)) };
@@ -114,15 +113,23 @@ pub fn total_size(files: &[FoundFile]) -> u64 {
 #[derive(Clone, Copy)]
 enum Annotate<'a> {
     Not,
-    /// That of a file of this kind: tensors of a safetensors file.
+    /// Header and tensors of a safetensors file that is to be signed.
     Tensors,
     /// The digest of the whole file.
     Whole,
-    /// The same digests as a signed annotation has.
-    Like(&'a Annotation),
+    /// Header and tensors of a safetensors file that was signed with this annotation.
+    SignedTensors(&'a SafetensorsAnnotation),
 }
 
-impl Annotate<'_> {
+impl<'a> Annotate<'a> {
+    fn from_annotation(annotation: Option<&'a Annotation>) -> Self {
+        match annotation {
+            None => Self::Not,
+            Some(Annotation::Blake3(_)) => Self::Whole,
+            Some(Annotation::Safetensors(signed)) => Self::SignedTensors(signed),
+        }
+    }
+
     fn from_content(options: &SignOptions, file: &FoundFile) -> Self {
         if !options.annotate {
             Self::Not
@@ -147,6 +154,8 @@ struct Job<'a> {
     /// Whether the file has to end with this shard.
     is_last: bool,
     hash: Algorithm,
+    /// The resource's signed digest, if there is one.
+    signed: Option<&'a Digest>,
     annotate: Annotate<'a>,
 }
 
@@ -154,7 +163,16 @@ struct Job<'a> {
 struct Context {
     identity: Identity,
     size: u64,
-    tensors: Option<Tensors>,
+    inside: Inside,
+}
+
+/// What the digests after the resource's own are of.
+enum Inside {
+    Nothing,
+    WholeFile,
+    Tensors(Tensors),
+    /// Of nothing: the file has no header that could be read.
+    Malformed(SafetensorsError),
 }
 
 /// The tensors of a file: where, and under which names.
@@ -166,19 +184,19 @@ struct Tensors {
 
 impl<'a> Job<'a> {
     fn new(tree: &'a ModelTree, file: &'a FoundFile, shard: Option<Shard>, hash: Algorithm, annotate: Annotate<'a>) -> Self {
-        Self { tree, file, path: file.path.clone(), shard, is_last: false, hash, annotate }
+        Self { tree, file, path: file.path.clone(), shard, is_last: false, hash, signed: None, annotate }
     }
 
     /// Measures what a signed resource stands for, and reports it under the name that the resource has.
     fn for_resource(tree: &'a ModelTree, file: &'a FoundFile, resource: &'a Resource, last_end: u64) -> Self {
-        let annotate = resource.annotation.as_ref().map_or(Annotate::Not, Annotate::Like);
+        let annotate = Annotate::from_annotation(resource.annotation.as_ref());
         let job = Self::new(tree, file, resource.shard, resource.digest.algorithm(), annotate);
         let is_last = resource.shard.is_some_and(|shard| shard.end == last_end);
-        Self { path: resource.path.clone(), is_last, ..job }
+        Self { path: resource.path.clone(), is_last, signed: Some(&resource.digest), ..job }
     }
 
     /// The digests to compute of an open file, the resource's own first.
-    fn requests(&self, opened: &ModelFile) -> Result<(Vec<Request>, Option<Tensors>), ManifestError> {
+    fn requests(&self, opened: &ModelFile) -> Result<(Vec<Request>, Inside), ManifestError> {
         let range = match self.shard {
             None => 0..opened.size,
             // A file shorter than its shards differs; what is there of it is measured.
@@ -186,72 +204,61 @@ impl<'a> Job<'a> {
         };
         let mut requests = vec![Request { range, algorithm: self.hash }];
         let mut blake3 = |range: Range<u64>| requests.push(Request { range, algorithm: ALGORITHM });
-        let (header, listed, ranges) = match self.annotate {
-            Annotate::Not => return Ok((requests, None)),
-            Annotate::Whole | Annotate::Like(Annotation::Blake3(_)) => {
+        let signed = match self.annotate {
+            Annotate::Not => return Ok((requests, Inside::Nothing)),
+            Annotate::Whole => {
                 blake3(0..opened.size);
-                return Ok((requests, None));
+                return Ok((requests, Inside::WholeFile));
             }
-            Annotate::Tensors => self.tensors_of_header(opened)?,
-            Annotate::Like(Annotation::Safetensors(signed)) => match signed.ranges(opened.size) {
-                Some((header, ranges)) => {
-                    let header = self.signed_header(opened, signed, header)?;
-                    (header, signed.tensors.clone(), ranges)
-                }
-                // The file is shorter than the signed tensors; its own digest will show the difference.
-                None => return Ok((requests, None)),
-            },
+            Annotate::Tensors => None,
+            Annotate::SignedTensors(signed) => Some(signed),
         };
-        let header_end = ranges.first().map_or(opened.size, |first| first.start);
-        blake3(0..header_end);
-        ranges.into_iter().for_each(&mut blake3);
-        Ok((requests, Some(Tensors { header, listed })))
+        match self.tensors(opened, signed)? {
+            Ok((tensors, ranges, data_start)) => {
+                blake3(0..data_start);
+                ranges.into_iter().for_each(&mut blake3);
+                Ok((requests, Inside::Tensors(tensors)))
+            }
+            Err(malformed) => Ok((requests, Inside::Malformed(malformed))),
+        }
     }
 
-    /// Reads and parses the header of a file that is to be signed.
-    fn tensors_of_header(&self, opened: &ModelFile) -> Result<(Digest, Vec<TensorDigest>, Vec<Range<u64>>), ManifestError> {
-        let invalid = |source| ManifestError::Safetensors { path: self.model_path(), source };
-        let mut length_field = [0; 8];
+    /// Reads the header, and finds the tensors whose digests are wanted. Whether a malformed header is the signer's
+    /// fault or came later is known once the file is hashed.
+    fn tensors(
+        &self,
+        opened: &ModelFile,
+        signed: Option<&SafetensorsAnnotation>,
+    ) -> Result<Result<(Tensors, Vec<Range<u64>>, u64), SafetensorsError>, ManifestError> {
+        let mut length_field = [0; LENGTH_FIELD as usize];
         if opened.size < LENGTH_FIELD {
-            return Err(invalid(SafetensorsError::HeaderTruncated { expected: LENGTH_FIELD, found: opened.size }));
+            return Ok(Err(SafetensorsError::HeaderTruncated { expected: LENGTH_FIELD, found: opened.size }));
         }
         opened.file.read_exact_at(&mut length_field, 0).map_err(|error| self.read_error(0, error))?;
-        let end = data_start(length_field, opened.size).map_err(invalid)?;
-        let bytes = self.read_header(opened, end)?;
-        let header = Header::parse(&bytes, opened.size).map_err(invalid)?;
+        let data_start = match data_start(length_field, opened.size) {
+            Ok(data_start) => data_start,
+            Err(malformed) => return Ok(Err(malformed)),
+        };
+        // At most the limit on headers.
+        let mut bytes = vec![0; data_start as usize];
+        opened.file.read_exact_at(&mut bytes, 0).map_err(|error| self.read_error(0, error))?;
         let digest = ALGORITHM.digest(&bytes);
+        if signed.is_some_and(|signed| signed.header != digest) {
+            // Another header says nothing of the signed tensors.
+            return Ok(Ok((Tensors { header: digest, listed: Vec::new() }, Vec::new(), data_start)));
+        }
+        let header = match Header::parse(&bytes, opened.size) {
+            Ok(header) => header,
+            Err(malformed) => return Ok(Err(malformed)),
+        };
+        if let Some(signed) = signed {
+            signed.check_header(self.path.as_str(), &header)?;
+        }
         let ranges = header.tensors.iter().map(|tensor| tensor.range.clone()).collect();
         let unknown = ALGORITHM.digest(&[]);
         let listed = header.tensors.into_iter();
         let listed = listed.map(|tensor| TensorDigest { name: tensor.name, dtype: tensor.dtype, shape: tensor.shape, digest: unknown });
-        Ok((digest, listed.collect(), ranges))
-    }
-
-    /// Reads the header where the signed annotation says it is. If it is the signed one, it must also say what
-    /// the annotation says.
-    fn signed_header(&self, opened: &ModelFile, signed: &SafetensorsAnnotation, range: Range<u64>) -> Result<Digest, ManifestError> {
-        let bytes = self.read_header(opened, range.end)?;
-        let digest = ALGORITHM.digest(&bytes);
-        if digest == signed.header {
-            let header =
-                Header::parse(&bytes, opened.size).map_err(|source| ManifestError::Safetensors { path: self.model_path(), source })?;
-            signed.check_header(self.path.as_str(), &header)?;
-        }
-        Ok(digest)
-    }
-
-    /// `end` is bounded by the limit on headers.
-    fn read_header(&self, opened: &ModelFile, end: u64) -> Result<Vec<u8>, ManifestError> {
-        let mut bytes = vec![0; end as usize];
-        opened.file.read_exact_at(&mut bytes, 0).map_err(|error| self.read_error(0, error))?;
-        Ok(bytes)
-    }
-
-    fn model_path(&self) -> crate::ModelPath {
-        match &self.file.path {
-            ResourcePath::File(path) => path.clone(),
-            ResourcePath::Model => crate::ModelPath::new("model").expect("a plain name"),
-        }
+        Ok(Ok((Tensors { header: digest, listed: listed.collect() }, ranges, data_start)))
     }
 }
 
@@ -266,8 +273,8 @@ impl FileJob for Job<'_> {
 
     fn open(&self) -> Result<OpenedFile<Context>, ManifestError> {
         let opened = self.tree.open_file(self.file)?;
-        let (requests, tensors) = self.requests(&opened)?;
-        let context = Context { identity: opened.identity(), size: opened.size, tensors };
+        let (requests, inside) = self.requests(&opened)?;
+        let context = Context { identity: opened.identity(), size: opened.size, inside };
         Ok(OpenedFile { file: opened.file, requests, context })
     }
 
@@ -284,9 +291,15 @@ impl FileJob for Job<'_> {
         // Reported as found: a file that ends elsewhere than its last shard differs from the signed one.
         let end = |signed: u64| if self.is_last { context.size } else { signed.min(context.size) };
         let shard = self.shard.map(|shard| Shard { end: end(shard.end), ..shard });
-        let annotation = match &context.tensors {
-            None => more.first().map(|&whole| Annotation::Blake3(whole)),
-            Some(tensors) => Some(self.annotation(tensors, more)?),
+        let annotation = match &context.inside {
+            Inside::Nothing => None,
+            Inside::WholeFile => more.first().map(|&whole| Annotation::Blake3(whole)),
+            Inside::Tensors(tensors) => Some(self.annotation(tensors, more)?),
+            // The signed file was like that, or is about to be; otherwise its digest shows that it was changed.
+            Inside::Malformed(source) if self.signed.is_none_or(|signed| signed == digest) => {
+                return Err(ManifestError::Safetensors { path: self.file.path.in_model(), source: source.clone() });
+            }
+            Inside::Malformed(_) => None,
         };
         Ok(Resource { path: self.path.clone(), shard, digest: *digest, annotation })
     }

@@ -18,7 +18,7 @@ use rustix::io::Errno;
 
 use crate::limits::{MAX_DIRECTORY_DEPTH, MAX_RESOURCES};
 use crate::manifest::check_unicode_twins;
-use crate::{IgnoreRules, ManifestError, ModelPath, ResourcePath};
+use crate::{EntryKind, IgnoreRules, ManifestError, ModelPath, ResourcePath};
 
 /// A model on disk: a directory, or one file.
 #[derive(Debug)]
@@ -129,7 +129,7 @@ impl ModelTree {
             }
             Kind::Directory { handle, hub_blobs } => (handle, hub_blobs.as_ref()),
         };
-        let mut scan = Scan { tree: self, root: handle, hub_blobs, rules, follow_links, found: BTreeSet::new() };
+        let mut scan = Scan { tree: self, root: handle, hub_blobs, rules, follow_links, ancestors: Vec::new(), found: BTreeSet::new() };
         let top = rustix::fs::openat(handle, ".", OPEN_DIRECTORY, Mode::empty()).map_err(|error| self.io("", error.into()))?;
         scan.directory(top, "", 0)?;
         check_unicode_twins(scan.found.iter().filter_map(|file| match &file.path {
@@ -142,7 +142,8 @@ impl ModelTree {
     /// Opens a file that [`ModelTree::scan`] has found.
     ///
     /// # Errors
-    /// [`ManifestError::Io`], or [`ManifestError::ChangedWhileRead`] if it is no longer a regular file.
+    /// [`ManifestError::ChangedWhileRead`], [`ManifestError::Symlink`] or [`ManifestError::SpecialFile`] if it is no
+    /// longer the file that was found; [`ManifestError::Io`].
     pub fn open_file(&self, found: &FoundFile) -> Result<ModelFile, ManifestError> {
         let name = found.path.as_str();
         let file = match (&self.kind, &found.way) {
@@ -154,10 +155,15 @@ impl ModelTree {
                 None => Err(io::ErrorKind::NotFound.into()),
             },
         }
-        .map_err(|source| self.io(name, source))?;
+        .map_err(|source| match Errno::from_io_error(&source) {
+            Some(Errno::NOENT | Errno::NOTDIR) => changed(&found.path, "it vanished after the model was listed"),
+            Some(Errno::LOOP) => ManifestError::Symlink { path: found.path.in_model() },
+            _ => self.io(name, source),
+        })?;
         let metadata = file.metadata().map_err(|source| self.io(name, source))?;
         if !metadata.is_file() {
-            return Err(changed(&found.path, "it is no longer a regular file"));
+            let kind = describe(FileType::from_raw_mode(metadata.mode()));
+            return Err(ManifestError::SpecialFile { path: found.path.to_string(), kind });
         }
         Ok(ModelFile { identity: Identity::new(&metadata), size: metadata.size(), file })
     }
@@ -210,11 +216,7 @@ impl Identity {
 }
 
 pub(crate) fn changed(path: &ResourcePath, what: &str) -> ManifestError {
-    let path = match path {
-        ResourcePath::File(path) => path.clone(),
-        ResourcePath::Model => ModelPath::new("model").expect("a plain name"),
-    };
-    ManifestError::ChangedWhileRead { path, what: what.to_owned() }
+    ManifestError::ChangedWhileRead { path: path.in_model(), what: what.to_owned() }
 }
 
 /// One walk through a directory.
@@ -224,6 +226,8 @@ struct Scan<'a> {
     hub_blobs: Option<&'a OwnedFd>,
     rules: &'a IgnoreRules,
     follow_links: bool,
+    /// Device and inode of the directories from the top to the one being listed.
+    ancestors: Vec<(u64, u64)>,
     found: BTreeSet<FoundFile>,
 }
 
@@ -245,7 +249,11 @@ impl Scan<'_> {
                 return Err(ManifestError::TooManyResources);
             }
         }
-        names.into_iter().try_for_each(|name| self.entry(&handle, prefix, &name, depth))
+        let stat = rustix::fs::fstat(&handle).map_err(io)?;
+        self.ancestors.push((stat.st_dev, stat.st_ino));
+        names.into_iter().try_for_each(|name| self.entry(&handle, prefix, &name, depth))?;
+        self.ancestors.pop();
+        Ok(())
     }
 
     fn entry(&mut self, directory: &OwnedFd, prefix: &str, name: &str, depth: usize) -> Result<(), ManifestError> {
@@ -255,18 +263,23 @@ impl Scan<'_> {
         let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).map_err(io)?;
         let kind = kind_of(&stat);
         if kind == FileType::Directory {
-            if self.rules.hides(&path, true).is_some() {
+            if self.rules.hides(&path, EntryKind::Directory).is_some() {
                 return Ok(());
             }
             let handle = rustix::fs::openat(directory, name, OPEN_DIRECTORY, Mode::empty()).map_err(io)?;
             return self.directory(handle, &format!("{full}/"), depth + 1);
         }
-        if self.rules.hides(&path, false).is_some() {
+        let blob = if kind == FileType::Symlink { self.hub_blob(directory, name, &path)? } else { None };
+        let entry_kind = if kind == FileType::RegularFile || blob.is_some() { EntryKind::File } else { EntryKind::Other };
+        if self.rules.hides(&path, entry_kind).is_some() {
             return Ok(());
         }
         let (size, way) = match kind {
             FileType::RegularFile => (stat.st_size as u64, Way::Plain),
-            FileType::Symlink => self.link(directory, name, &path)?,
+            FileType::Symlink => match blob {
+                Some(blob) => blob,
+                None => self.link(&path)?,
+            },
             other => return Err(ManifestError::SpecialFile { path: path.to_string(), kind: describe(other) }),
         };
         if self.found.len() == MAX_RESOURCES {
@@ -276,18 +289,20 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// What a symbolic link stands for: a hub cache's blob, or a file inside the model if links are followed.
-    fn link(&self, directory: &OwnedFd, name: &str, path: &ModelPath) -> Result<(u64, Way), ManifestError> {
+    /// The file of a hub cache that a symbolic link stands for, if it is a link of the cache's own.
+    fn hub_blob(&self, directory: &OwnedFd, name: &str, path: &ModelPath) -> Result<Option<(u64, Way)>, ManifestError> {
         let io = |error: Errno| self.tree.io(path.as_str(), error.into());
-        if let Some(blobs) = self.hub_blobs {
-            let target = rustix::fs::readlinkat(directory, name, Vec::new()).map_err(io)?;
-            if let Some(blob) = hub_blob_name(path, target.to_bytes()) {
-                let stat = rustix::fs::statat(blobs, blob, AtFlags::SYMLINK_NOFOLLOW).map_err(io)?;
-                if kind_of(&stat) == FileType::RegularFile {
-                    return Ok((stat.st_size as u64, Way::HubBlob(blob.to_owned())));
-                }
-            }
-        }
+        let Some(blobs) = self.hub_blobs else { return Ok(None) };
+        let target = rustix::fs::readlinkat(directory, name, Vec::new()).map_err(io)?;
+        let Some(blob) = hub_blob_name(path, target.to_bytes()) else { return Ok(None) };
+        let stat = rustix::fs::statat(blobs, blob, AtFlags::SYMLINK_NOFOLLOW).map_err(io)?;
+        let is_file = kind_of(&stat) == FileType::RegularFile;
+        Ok(is_file.then(|| (stat.st_size as u64, Way::HubBlob(blob.to_owned()))))
+    }
+
+    /// The file inside the model that a symbolic link leads to, if links are followed.
+    fn link(&self, path: &ModelPath) -> Result<(u64, Way), ManifestError> {
+        let io = |error: Errno| self.tree.io(path.as_str(), error.into());
         if !self.follow_links {
             return Err(ManifestError::Symlink { path: path.clone() });
         }
@@ -299,6 +314,9 @@ impl Scan<'_> {
         let stat = rustix::fs::fstat(&handle).map_err(io)?;
         match kind_of(&stat) {
             FileType::RegularFile => Ok((stat.st_size as u64, Way::Links)),
+            FileType::Directory if self.ancestors.contains(&(stat.st_dev, stat.st_ino)) => {
+                Err(ManifestError::SymlinkCycle { path: path.clone() })
+            }
             FileType::Directory => Err(ManifestError::SpecialFile { path: path.to_string(), kind: "symbolic link to a directory" }),
             other => Err(ManifestError::SpecialFile { path: path.to_string(), kind: describe(other) }),
         }

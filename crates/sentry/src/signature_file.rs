@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use sentry_bundle::BundleError;
 use sentry_bundle::limits::MAX_BUNDLE_BYTES;
-use sentry_manifest::{ModelPath, ModelTree};
+use sentry_manifest::{ManifestError, ModelPath, ModelTree, printable};
 use sentry_trust::UnverifiedBundle;
 
 use crate::Error;
@@ -43,7 +43,8 @@ pub fn read_bundle(path: &Path) -> Result<UnverifiedBundle, Error> {
     let file = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path).map_err(io)?;
     let metadata = file.metadata().map_err(io)?;
     if !metadata.is_file() {
-        return Err(io(io::Error::other("not a regular file")));
+        let path = printable(&path.to_string_lossy());
+        return Err(ManifestError::SpecialFile { path, kind: "directory, pipe or device" }.into());
     }
     if metadata.len() > MAX_BUNDLE_BYTES {
         return Err(BundleError::TooLarge { found: metadata.len() }.into());

@@ -31,11 +31,11 @@ pub struct Pairing<'a> {
 pub struct Difference {
     /// What kind of difference.
     pub kind: DifferenceKind,
-    /// The file, escaped for printing.
+    /// The file. Printing escapes what could forge terminal output.
     pub file: String,
     /// Which bytes of it, if the signature is over shards.
     pub shard: Option<Shard>,
-    /// The tensor inside the file, escaped for printing.
+    /// The tensor inside the file.
     pub tensor: Option<String>,
     /// What was signed.
     pub expected: Option<String>,
@@ -78,7 +78,7 @@ impl DifferenceKind {
 
 impl Difference {
     fn new(kind: DifferenceKind, file: &str) -> Self {
-        Self { kind, file: printable(file), shard: None, tensor: None, expected: None, found: None }
+        Self { kind, file: file.to_owned(), shard: None, tensor: None, expected: None, found: None }
     }
 
     fn with_digests(mut self, expected: &Digest, found: &Digest) -> Self {
@@ -90,14 +90,19 @@ impl Difference {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, file, shard, tensor, expected, found } = self;
+        let Self { kind, shard, expected, found, .. } = self;
+        let file = printable(&self.file);
+        let tensor = self.tensor.as_deref().map(printable);
         match kind {
             DifferenceKind::UnsignedFile => write!(f, "\"{file}\" is not signed")?,
             DifferenceKind::MissingFile => write!(f, "\"{file}\" is missing")?,
             DifferenceKind::ChangedFile => write!(f, "\"{file}\" was changed")?,
             DifferenceKind::ChangedHeader => write!(f, "the header of \"{file}\" was changed")?,
-            DifferenceKind::ChangedTensor => write!(f, "tensor \"{}\" in \"{file}\" was changed", tensor.as_deref().unwrap_or_default())?,
-            DifferenceKind::AnnotationMismatch => write!(f, "the signed digests of \"{file}\" contradict each other")?,
+            DifferenceKind::ChangedTensor => write!(f, "tensor \"{}\" in \"{file}\" was changed", tensor.unwrap_or_default())?,
+            DifferenceKind::AnnotationMismatch => match tensor {
+                Some(tensor) => write!(f, "the signed digests of \"{file}\" and its tensor \"{tensor}\" contradict each other")?,
+                None => write!(f, "the signed digests of \"{file}\" contradict each other")?,
+            },
         }
         if let Some(Shard { start, end }) = shard {
             write!(f, " in bytes {start} to {end}")?;
@@ -114,9 +119,9 @@ pub(crate) fn hint(differences: &[Difference]) -> Option<String> {
     let any = |kind| differences.iter().any(|difference| difference.kind == kind);
     let hint = if any(DifferenceKind::AnnotationMismatch) {
         "do not use this model: its signature blesses two different contents"
-    } else if any(DifferenceKind::ChangedFile) || any(DifferenceKind::MissingFile) {
+    } else if differences.iter().any(|difference| difference.kind != DifferenceKind::UnsignedFile) {
         "do not use this model; fetch it again from its publisher"
-    } else if any(DifferenceKind::UnsignedFile) {
+    } else if !differences.is_empty() {
         "remove the files that are not signed, or allow them with --ignore PATH or --ignore-unsigned-files"
     } else {
         return None;
@@ -189,11 +194,15 @@ fn resource_differences(signed: &Resource, measured: &Resource) -> Vec<Differenc
         // Without an annotation there is nothing to contradict.
         (false, true) if signed.annotation.is_none() => vec![file(DifferenceKind::ChangedFile)],
         (false, false) => {
-            inside.insert(0, file(DifferenceKind::ChangedFile));
+            // Where header or tensors are named, they say more than the file; else the file is what is left to say.
             inside.retain(|difference| difference.kind != DifferenceKind::AnnotationMismatch);
+            if inside.is_empty() { vec![file(DifferenceKind::ChangedFile)] } else { inside }
+        }
+        (true, false) => {
+            inside.iter_mut().for_each(|difference| difference.kind = DifferenceKind::AnnotationMismatch);
             inside
         }
-        (true, false) | (false, true) => vec![file(DifferenceKind::AnnotationMismatch)],
+        (false, true) => vec![file(DifferenceKind::AnnotationMismatch)],
     }
 }
 
@@ -210,7 +219,8 @@ fn annotation_differences(name: &str, signed: Option<&Annotation>, measured: Opt
 fn tensor_differences(name: &str, signed: &SafetensorsAnnotation, measured: &SafetensorsAnnotation) -> Vec<Difference> {
     let mut different = Vec::new();
     if signed.header != measured.header {
-        different.push(Difference::new(DifferenceKind::ChangedHeader, name).with_digests(&signed.header, &measured.header));
+        // Under another header the tensors were not looked for.
+        return vec![Difference::new(DifferenceKind::ChangedHeader, name).with_digests(&signed.header, &measured.header)];
     }
     if signed.tensors.len() != measured.tensors.len() {
         different.push(Difference::new(DifferenceKind::AnnotationMismatch, name));
@@ -219,7 +229,7 @@ fn tensor_differences(name: &str, signed: &SafetensorsAnnotation, measured: &Saf
     for (signed, measured) in signed.tensors.iter().zip(&measured.tensors) {
         if signed != measured {
             let difference = Difference::new(DifferenceKind::ChangedTensor, name).with_digests(&signed.digest, &measured.digest);
-            different.push(Difference { tensor: Some(printable(&signed.name)), ..difference });
+            different.push(Difference { tensor: Some(signed.name.clone()), ..difference });
         }
     }
     different

@@ -41,14 +41,11 @@ pub enum KeyError {
     /// The curve is given by its parameters instead of its name, which lets an attacker choose it.
     #[error("the key spells its curve out instead of naming it")]
     ExplicitCurveParameters,
-    /// An RSA key, which this method does not use.
-    #[error("this is an RSA key of {bits} bits, which OpenSSF model signatures do not use")]
-    Rsa {
-        /// Length of the modulus in bits.
-        bits: usize,
-    },
-    /// The public point is not on its curve.
-    #[error("the public key is no point of the curve of {algorithm}")]
+    /// An RSA key of any length, which this method does not use.
+    #[error("this is an RSA key, which OpenSSF model signatures do not use")]
+    Rsa,
+    /// The public point is not on its curve, or generates a group so small that signatures can be guessed.
+    #[error("the public key is no usable point of the curve of {algorithm}")]
     PointNotOnCurve {
         /// The key's algorithm.
         algorithm: KeyAlgorithm,
@@ -76,7 +73,7 @@ impl KeyError {
             Self::Password => "key_password",
             Self::CurveNotAllowed { .. } => "curve_not_allowed",
             Self::ExplicitCurveParameters => "explicit_curve_parameters",
-            Self::Rsa { .. } => "rsa_key",
+            Self::Rsa => "rsa_key",
             Self::PointNotOnCurve { .. } => "point_not_on_curve",
             Self::Unsupported { .. } => "unsupported_key",
             Self::Library { .. } => "cryptographic_library",
@@ -88,7 +85,7 @@ impl KeyError {
         let hint = match self {
             Self::Encrypted => "give the password with --password-file, in SENTRY_KEY_PASSWORD, or at the prompt",
             Self::LegacyEncryption => "convert it: openssl pkcs8 -topk8 -in OLD -out NEW",
-            Self::Pem { .. } | Self::Rsa { .. } | Self::CurveNotAllowed { .. } | Self::Unsupported { .. } => "make one with: sentry keygen",
+            Self::Pem { .. } | Self::Rsa | Self::CurveNotAllowed { .. } | Self::Unsupported { .. } => "make one with: sentry keygen",
             Self::ExplicitCurveParameters => "make the key again with: openssl ecparam -name prime256v1 -param_enc named_curve -genkey",
             _ => return None,
         };

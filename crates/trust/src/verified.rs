@@ -111,11 +111,12 @@ impl Verifier for TrustedKey<'_> {
         // 4
         let fingerprint = self.key.fingerprint();
         self.key.verify(&pae(&bundle.payload), &bundle.signature).map_err(|error| match error {
+            SignatureError::Invalid { .. } if Statement::is_legacy(&bundle.payload) => BundleError::LegacyV02.into(),
             SignatureError::Invalid { trusted, .. } => {
                 let hinted = material.hint.as_ref().filter(|hint| **hint != trusted).map(|hint| printable(hint));
-                SignatureError::Invalid { trusted, hinted }
+                VerifyError::from(SignatureError::Invalid { trusted, hinted })
             }
-            other => other,
+            other => other.into(),
         })?;
         Ok(Identity::Key { algorithm: self.key.algorithm(), fingerprint })
     }

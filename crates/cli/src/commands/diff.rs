@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use sentry::DifferenceKind;
+use sentry::{DifferenceKind, printable};
 use serde_json::json;
 
 use crate::args::Diff;
@@ -25,9 +25,9 @@ pub fn run(arguments: &Diff, output: &Output) -> anyhow::Result<ExitCode> {
             DifferenceKind::MissingFile => "removed",
             _ => "changed",
         };
-        let inside = difference.tensor.as_ref().map(|tensor| format!("#{tensor}")).unwrap_or_default();
+        let inside = difference.tensor.as_ref().map(|tensor| format!("#{}", printable(tensor))).unwrap_or_default();
         let header = if difference.kind == DifferenceKind::ChangedHeader { " (header)" } else { "" };
-        output.print(format!("{mark:8} {}{inside}{header}", difference.file))?;
+        output.print(format!("{mark:8} {}{inside}{header}", printable(&difference.file)))?;
     }
     output.say(format!("{} compared, {}; who signed was not checked", comparison.compared, count(differences.len(), "difference")));
     Ok(if differences.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -3,8 +3,8 @@
 
 use aws_lc_rs::rand::{SystemRandom, fill};
 use aws_lc_rs::signature::{EcdsaKeyPair, Ed25519KeyPair, KeyPair};
-use pkcs8::der::Decode;
 use pkcs8::der::pem::{self, LineEnding};
+use pkcs8::der::{Decode, ErrorKind, Tag};
 use pkcs8::pkcs5::pbes2;
 use pkcs8::{EncryptedPrivateKeyInfoRef, PrivateKeyInfoRef};
 use sec1::{EcParameters, EcPrivateKey};
@@ -50,6 +50,7 @@ impl PrivateKey {
         let (label, der) = decode_pem(text)?;
         let der = Zeroizing::new(der);
         match label {
+            "RSA PRIVATE KEY" => Err(KeyError::Rsa),
             "PRIVATE KEY" => Self::from_pkcs8(&der),
             "EC PRIVATE KEY" => Self::from_sec1(&der),
             "ENCRYPTED PRIVATE KEY" => {
@@ -73,13 +74,16 @@ impl PrivateKey {
                 let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map_err(damaged)?;
                 Self::new(KeyAlgorithm::Ed25519, Pair::Ed25519(pair))
             }
-            RSA => Err(KeyError::Unsupported { found: "RSA".to_owned() }),
+            RSA => Err(KeyError::Rsa),
             other => Err(KeyError::Unsupported { found: other.to_string() }),
         }
     }
 
     fn from_sec1(der: &[u8]) -> Result<Self, KeyError> {
-        let key = EcPrivateKey::from_der(der).map_err(|error| der_error(&error))?;
+        let key = EcPrivateKey::from_der(der).map_err(|error| match error.kind() {
+            ErrorKind::TagUnexpected { expected: Some(Tag::ObjectIdentifier), actual: Tag::Sequence } => KeyError::ExplicitCurveParameters,
+            _ => der_error(&error),
+        })?;
         let Some(EcParameters::NamedCurve(curve)) = key.parameters else {
             return Err(KeyError::Pem { reason: "it names no curve".to_owned() });
         };

@@ -43,7 +43,7 @@ impl PublicKey {
         let algorithm = match spki.algorithm.oid {
             EC => KeyAlgorithm::of_curve(named_curve(spki.algorithm.parameters)?)?,
             ED25519 => KeyAlgorithm::Ed25519,
-            RSA => return Err(KeyError::Rsa { bits: rsa_bits(bits)? }),
+            RSA => return Err(KeyError::Rsa),
             other => return Err(KeyError::Unsupported { found: other.to_string() }),
         };
         Self::from_point(algorithm, bits)
@@ -51,6 +51,9 @@ impl PublicKey {
 
     /// `point` is an encoded curve point (SEC 1, section 2.3.3), or the 32 bytes of an Ed25519 key.
     pub(super) fn from_point(algorithm: KeyAlgorithm, point: &[u8]) -> Result<Self, KeyError> {
+        if algorithm == KeyAlgorithm::Ed25519 && !is_strong_ed25519(point) {
+            return Err(KeyError::PointNotOnCurve { algorithm });
+        }
         let unparsed = UnparsedPublicKey::new(algorithm.verification(), point);
         let key = unparsed.parse().map_err(|_| KeyError::PointNotOnCurve { algorithm })?;
         let library = |_| KeyError::Library { action: "encode a public key" };
@@ -90,20 +93,23 @@ impl PublicKey {
     fn check_encoding(&self, signature: &[u8]) -> Result<(), SignatureError> {
         let algorithm = self.algorithm;
         let encoding = |reason: String| SignatureError::Encoding { algorithm, reason };
-        let Some(order) = order(algorithm) else {
-            return match signature.len() {
-                64 => Ok(()),
-                found => Err(encoding(format!("it has {found} bytes, expected 64"))),
-            };
+        let order = order(algorithm);
+        let below_order = |which, scalar: &[u8]| {
+            // Big-endian without leading zeroes: a longer number is larger.
+            if (scalar.len(), scalar) < (order.len(), &order[..]) { Ok(()) } else { Err(SignatureError::Scalar { which, algorithm }) }
         };
+        if algorithm == KeyAlgorithm::Ed25519 {
+            let s = signature.get(32..64).filter(|_| signature.len() == 64);
+            let s = s.ok_or_else(|| encoding(format!("it has {} bytes, expected 64", signature.len())))?;
+            let big_endian: Vec<u8> = s.iter().rev().copied().skip_while(|&byte| byte == 0).collect();
+            return below_order("s", &big_endian);
+        }
         let (r, s) = ecdsa_scalars(signature).map_err(|error| encoding(error.to_string()))?;
         for (which, scalar) in [("r", r), ("s", s)] {
-            // Both are big-endian without leading zeroes, so a longer one is larger.
-            let scalar = scalar.as_bytes();
-            let too_large = (scalar.len(), scalar) >= (order.len(), &order[..]);
-            if scalar == [0] || too_large {
+            if scalar.as_bytes() == [0] {
                 return Err(SignatureError::Scalar { which, algorithm });
             }
+            below_order(which, scalar.as_bytes())?;
         }
         Ok(())
     }
@@ -118,13 +124,6 @@ pub(super) fn named_curve(parameters: Option<AnyRef<'_>>) -> Result<pkcs8::Objec
     }
 }
 
-/// Bits of the modulus of an `RSAPublicKey` (RFC 8017, appendix A.1.1), for the error message.
-fn rsa_bits(der: &[u8]) -> Result<usize, KeyError> {
-    let (modulus, _) = ecdsa_scalars(der).map_err(|error| der_error(&error))?;
-    let bytes = modulus.as_bytes();
-    Ok(bytes.len() * 8 - bytes[0].leading_zeros() as usize)
-}
-
 /// `SEQUENCE { INTEGER, INTEGER }`, both non-negative, in strict DER (RFC 3279, section 2.2.3).
 fn ecdsa_scalars(der: &[u8]) -> Result<(UintRef<'_>, UintRef<'_>), pkcs8::der::Error> {
     let mut reader = SliceReader::new(der)?;
@@ -134,8 +133,8 @@ fn ecdsa_scalars(der: &[u8]) -> Result<(UintRef<'_>, UintRef<'_>), pkcs8::der::E
 }
 
 /// The order of the base point, big-endian without leading zeroes (SEC 2, version 2.0, sections 2.4.2, 2.5.1 and
-/// 2.6.1); `None` for Ed25519, whose library checks it (RFC 8032, section 5.1.7).
-fn order(algorithm: KeyAlgorithm) -> Option<Vec<u8>> {
+/// 2.6.1; RFC 8032, section 5.1).
+fn order(algorithm: KeyAlgorithm) -> Vec<u8> {
     let hex = match algorithm {
         KeyAlgorithm::EcdsaP256Sha256 => "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551",
         KeyAlgorithm::EcdsaP384Sha384 => "ffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52973",
@@ -143,7 +142,25 @@ fn order(algorithm: KeyAlgorithm) -> Option<Vec<u8>> {
             "01fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffa51868783bf2f966b7fcc0148f709a5d03bb5c9b8",
             "899c47aebb6fb71e91386409"
         ),
-        KeyAlgorithm::Ed25519 => return None,
+        KeyAlgorithm::Ed25519 => "1000000000000000000000000000000014def9dea2f79cd65812631a5cf5d3ed",
     };
-    Some(HEXLOWER.decode(hex.as_bytes()).expect("a constant"))
+    HEXLOWER.decode(hex.as_bytes()).expect("a constant")
+}
+
+/// Whether an Ed25519 key is written canonically and is none of the eight points of small order, under which
+/// anybody can sign (Taming the many EdDSAs, eprint 2020/1244, table 1).
+fn is_strong_ed25519(key: &[u8]) -> bool {
+    // y-coordinates, little-endian, the sign bit cleared. The first three have order 1, 2 or 4, the others 8.
+    const SMALL_ORDER: [&str; 5] = [
+        "0100000000000000000000000000000000000000000000000000000000000000",
+        "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "0000000000000000000000000000000000000000000000000000000000000000",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+    ];
+    let Ok(mut y) = <[u8; 32]>::try_from(key) else { return false };
+    y[31] &= 0x7f;
+    // p = 2^255 - 19: only the last byte of a number in p..2^255 is not all ones.
+    let below_prime = y[31] != 0x7f || y[1..31].iter().any(|&byte| byte != 0xff) || y[0] < 0xed;
+    below_prime && !SMALL_ORDER.contains(&HEXLOWER.encode(&y).as_str())
 }
