@@ -5,6 +5,8 @@
 //!
 //! Exit codes: 0 verified, 1 rejected, 2 could not check.
 
+#![forbid(unsafe_code)]
+
 mod args;
 mod commands;
 mod input;

@@ -28,6 +28,7 @@ mod digest;
 mod error;
 pub mod files;
 mod hasher;
+mod sha256;
 
 pub use algorithm::Algorithm;
 pub use backend::{Backend, Cpu};

@@ -19,6 +19,8 @@
 //! cannot be signed; [`measure`] turns the list into digests; a [`Manifest`] is the list with digests that a
 //! statement carries. Nothing here knows about keys or signatures.
 
+#![forbid(unsafe_code)]
+
 mod annotation;
 mod error;
 mod ignore;

@@ -109,6 +109,10 @@ pub fn total_size(files: &[FoundFile]) -> u64 {
     files.iter().map(|file| file.size).sum()
 }
 
+/// Bytes after the last tensor of a signed file that are still hashed in order to tell a file that was signed like
+/// that from one that grew later.
+const MAX_TRAILING_BYTES: u64 = 100_000_000;
+
 /// Which annotation to compute.
 #[derive(Clone, Copy)]
 enum Annotate<'a> {
@@ -177,10 +181,18 @@ enum Inside {
 
 /// The tensors of a file: where, and under which names.
 struct Tensors {
+    /// Digest of the header as it was parsed.
     header: Digest,
+    /// Where the header ends.
+    data_start: u64,
     /// With digests still to be filled in.
     listed: Vec<TensorDigest>,
+    /// One for each listed tensor.
+    ranges: Vec<Range<u64>>,
 }
+
+/// Where the tensors of a file are, or why its header does not say.
+type Layout = Result<Tensors, SafetensorsError>;
 
 impl<'a> Job<'a> {
     fn new(tree: &'a ModelTree, file: &'a FoundFile, shard: Option<Shard>, hash: Algorithm, annotate: Annotate<'a>) -> Self {
@@ -214,10 +226,16 @@ impl<'a> Job<'a> {
             Annotate::SignedTensors(signed) => Some(signed),
         };
         match self.tensors(opened, signed)? {
-            Ok((tensors, ranges, data_start)) => {
-                blake3(0..data_start);
-                ranges.into_iter().for_each(&mut blake3);
+            Ok(tensors) => {
+                blake3(0..tensors.data_start);
+                tensors.ranges.iter().cloned().for_each(&mut blake3);
                 Ok((requests, Inside::Tensors(tensors)))
+            }
+            Err(malformed) if signed.is_none() => Err(ManifestError::Safetensors { path: self.file.path.in_model(), source: malformed }),
+            Err(SafetensorsError::TrailingData { expected, found }) if found - expected > MAX_TRAILING_BYTES => {
+                // The signed size is known, so the difference is: nobody should wait for terabytes to be hashed.
+                let nothing = Request { range: 0..0, algorithm: self.hash };
+                Ok((vec![nothing], Inside::Malformed(SafetensorsError::TrailingData { expected, found })))
             }
             Err(malformed) => Ok((requests, Inside::Malformed(malformed))),
         }
@@ -225,11 +243,7 @@ impl<'a> Job<'a> {
 
     /// Reads the header, and finds the tensors whose digests are wanted. Whether a malformed header is the signer's
     /// fault or came later is known once the file is hashed.
-    fn tensors(
-        &self,
-        opened: &ModelFile,
-        signed: Option<&SafetensorsAnnotation>,
-    ) -> Result<Result<(Tensors, Vec<Range<u64>>, u64), SafetensorsError>, ManifestError> {
+    fn tensors(&self, opened: &ModelFile, signed: Option<&SafetensorsAnnotation>) -> Result<Layout, ManifestError> {
         let mut length_field = [0; LENGTH_FIELD as usize];
         if opened.size < LENGTH_FIELD {
             return Ok(Err(SafetensorsError::HeaderTruncated { expected: LENGTH_FIELD, found: opened.size }));
@@ -245,7 +259,7 @@ impl<'a> Job<'a> {
         let digest = ALGORITHM.digest(&bytes);
         if signed.is_some_and(|signed| signed.header != digest) {
             // Another header says nothing of the signed tensors.
-            return Ok(Ok((Tensors { header: digest, listed: Vec::new() }, Vec::new(), data_start)));
+            return Ok(Ok(Tensors { header: digest, data_start, listed: Vec::new(), ranges: Vec::new() }));
         }
         let header = match Header::parse(&bytes, opened.size) {
             Ok(header) => header,
@@ -258,7 +272,7 @@ impl<'a> Job<'a> {
         let unknown = ALGORITHM.digest(&[]);
         let listed = header.tensors.into_iter();
         let listed = listed.map(|tensor| TensorDigest { name: tensor.name, dtype: tensor.dtype, shape: tensor.shape, digest: unknown });
-        Ok(Ok((Tensors { header: digest, listed: listed.collect() }, ranges, data_start)))
+        Ok(Ok(Tensors { header: digest, data_start, listed: listed.collect(), ranges }))
     }
 }
 
@@ -295,8 +309,8 @@ impl FileJob for Job<'_> {
             Inside::Nothing => None,
             Inside::WholeFile => more.first().map(|&whole| Annotation::Blake3(whole)),
             Inside::Tensors(tensors) => Some(self.annotation(tensors, more)?),
-            // The signed file was like that, or is about to be; otherwise its digest shows that it was changed.
-            Inside::Malformed(source) if self.signed.is_none_or(|signed| signed == digest) => {
+            // The file was signed like that; otherwise its digest shows that it was changed.
+            Inside::Malformed(source) if self.signed == Some(digest) => {
                 return Err(ManifestError::Safetensors { path: self.file.path.in_model(), source: source.clone() });
             }
             Inside::Malformed(_) => None,

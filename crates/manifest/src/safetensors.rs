@@ -133,7 +133,7 @@ impl Header {
         if raw.too_many {
             return Err(SafetensorsError::TooManyTensors);
         }
-        let mut tensors: Vec<_> = raw.tensors.into_iter().map(|tensor| tensor.check(data_start)).collect::<Result<_, _>>()?;
+        let mut tensors: Vec<_> = raw.tensors.into_iter().map(|tensor| tensor.check(data_start, file_size)).collect::<Result<_, _>>()?;
         tensors.sort_by(|a, b| (a.range.start, a.range.end, &a.name).cmp(&(b.range.start, b.range.end, &b.name)));
         check_tiling(&tensors, data_start, file_size)?;
         Ok(Self { tensors, data_start })
@@ -218,7 +218,7 @@ impl<'de> Visitor<'de> for HeaderVisitor {
 }
 
 impl RawTensor {
-    fn check(self, data_start: u64) -> Result<TensorInfo, SafetensorsError> {
+    fn check(self, data_start: u64, file_size: u64) -> Result<TensorInfo, SafetensorsError> {
         let Self { name, info: RawInfo { dtype, shape, data_offsets: (begin, end) } } = self;
         let shown = printable(&name);
         if name.len() > MAX_NAME_BYTES {
@@ -230,13 +230,12 @@ impl RawTensor {
         let Some(expected) = dtype.size_of(&shape) else {
             return Err(SafetensorsError::ShapeOverflow { tensor: shown, shape });
         };
-        let absolute = |offset: u64| data_start.checked_add(offset);
-        match (absolute(begin), absolute(end)) {
-            (Some(start), Some(stop)) if end.checked_sub(begin) == Some(expected) => {
-                Ok(TensorInfo { name, dtype, shape, range: start..stop })
-            }
-            _ => Err(SafetensorsError::Offsets { tensor: shown, expected, begin, end }),
+        if end.checked_sub(begin) != Some(expected) {
+            return Err(SafetensorsError::Offsets { tensor: shown, expected, begin, end });
         }
+        let past_end = SafetensorsError::PastEnd { expected: end, found: file_size - data_start };
+        let stop = data_start.checked_add(end).ok_or(past_end)?;
+        Ok(TensorInfo { name, dtype, shape, range: stop - expected..stop })
     }
 }
 
@@ -289,7 +288,7 @@ mod tests {
             (vec![a(), tensor("z", "U8", "[0]", 2, 2)], 4, "safetensors_overlap"),
             (vec![tensor("a", "U8", "[4]", 4, 0)], 4, "safetensors_offsets"),
             (vec![tensor("a", "U8", "[3]", 0, 4)], 4, "safetensors_offsets"),
-            (vec![tensor("a", "U8", "[4]", u64::MAX - 4, u64::MAX)], 4, "safetensors_offsets"),
+            (vec![tensor("a", "U8", "[4]", u64::MAX - 4, u64::MAX)], 4, "safetensors_past_end"),
             (vec![a()], 3, "safetensors_past_end"),
             (vec![a()], 5, "safetensors_trailing_data"),
             (vec![tensor("a", "F31", "[1]", 0, 4)], 4, "safetensors_dtype"),

@@ -21,6 +21,8 @@
 //! This crate ties the others together and adds what touches the file system: where a signature lies, how it
 //! is read and written. It never looks at the command line or the working directory, and never exits.
 
+#![forbid(unsafe_code)]
+
 mod diff;
 mod error;
 mod hash;

@@ -83,7 +83,7 @@ pub fn path_inside(tree: &ModelTree, signature: &Path) -> Result<Option<ModelPat
 pub fn check_replaceable(path: &Path) -> Result<(), Error> {
     match read_bundle(path) {
         Ok(_) | Err(Error::SignatureNotFound { .. }) => Ok(()),
-        Err(Error::Verify(_)) => Err(Error::WouldOverwrite { path: path.to_owned() }),
+        Err(Error::Verify(_) | Error::Manifest(_)) => Err(Error::WouldOverwrite { path: path.to_owned() }),
         Err(error) => Err(error),
     }
 }

@@ -13,6 +13,8 @@
 //! Signing is here as well ([`Signer`]), on the CPU with aws-lc's constant-time code; every signature is
 //! verified before it is handed out.
 
+#![forbid(unsafe_code)]
+
 mod compare;
 mod error;
 mod key;

@@ -95,6 +95,20 @@ impl Plan {
         }
     }
 
+    /// As [`Plan::feed_serial`] for units of two files at once, which is faster for some hashes.
+    pub fn feed_serial_pair(&self, unit: u64, bytes: &[u8], other: &Self, other_unit: u64, other_bytes: &[u8]) {
+        let ([index], [other_index]) = (&self.serial[..], &other.serial[..]) else {
+            self.feed_serial(unit, bytes);
+            return other.feed_serial(other_unit, other_bytes);
+        };
+        let (state, other_state) = (&self.states[*index], &other.states[*other_index]);
+        let (_, part) = state.part(&self.unit(unit), bytes);
+        let (_, other_part) = other_state.part(&other.unit(other_unit), other_bytes);
+        if let (InMaking::Serial(Some(hasher)), InMaking::Serial(Some(other))) = (&mut *state.lock(), &mut *other_state.lock()) {
+            hasher.update_pair(part, other, other_part);
+        }
+    }
+
     /// The digests, in the order of the requests, once every unit was fed.
     pub fn finish(&self) -> Result<Vec<Digest>, HashError> {
         self.states.iter().map(State::finish).collect()

@@ -20,8 +20,10 @@ where
 {
     let mut largest_first: Vec<usize> = (0..jobs.len()).collect();
     largest_first.sort_by_key(|&index| jobs[index].size_hint());
+    let threads = threads.max(1);
     let pool = Pool {
         jobs,
+        threads,
         progress,
         changed: Condvar::new(),
         state: Mutex::new(PoolState {
@@ -51,6 +53,7 @@ where
 
 struct Pool<'a, J: FileJob> {
     jobs: &'a [J],
+    threads: usize,
     progress: Progress<'a>,
     /// Something in `state` changed that an idle thread may wait for.
     changed: Condvar,
@@ -142,11 +145,21 @@ where
         }
     }
 
+    /// Begins a job: a file without a serial hash is left to all threads, another is this thread's.
     fn begin(&self, job: usize) -> Result<(), J::Error> {
+        match self.open(job)? {
+            Some(reading) => self.read_in_order(reading),
+            None => Ok(()),
+        }
+    }
+
+    /// Opens a job's file; returns it if it must be read in order.
+    fn open(&self, job: usize) -> Result<Option<Arc<Reading<J>>>, J::Error> {
         let opened = self.jobs[job].open()?;
         let plan = Plan::new(opened.requests);
+        let is_serial = plan.is_serial();
         // A serial file has one part more: the ordered pass itself, which ends after all its offers.
-        let parts = plan.units() + u64::from(plan.is_serial());
+        let parts = plan.units() + u64::from(is_serial);
         let reading = Arc::new(Reading {
             job,
             file: opened.file,
@@ -155,37 +168,63 @@ where
             next_unit: AtomicU64::new(0),
             remaining: AtomicU64::new(parts),
         });
+        if is_serial {
+            return Ok(Some(reading));
+        }
         if parts == 0 {
-            return self.finish(&reading);
-        }
-        if reading.plan.is_serial() {
-            return self.read_in_order(&reading);
-        }
-        if reading.plan.units() > 1 {
-            self.lock().open.push(Arc::clone(&reading));
+            self.finish(&reading)?;
+        } else {
+            self.lock().open.push(reading);
             self.changed.notify_all();
         }
-        match reading.take_unit() {
-            Some(unit) => self.read_unit(&reading, unit),
-            None => Ok(()),
-        }
+        Ok(None)
     }
 
-    /// Reads a file from its first to its last unit, and offers the work that needs no order.
-    fn read_in_order(&self, reading: &Arc<Reading<J>>) -> Result<(), J::Error> {
-        for unit in 0..reading.plan.units() {
+    /// Reads a file from its first to its last unit, and offers the work that needs no order. While more files wait than
+    /// threads are free, a second file is read beside it, for SHA-256 is faster on two messages in turns.
+    fn read_in_order(&self, first: Arc<Reading<J>>) -> Result<(), J::Error> {
+        let mut lanes = vec![first];
+        while !lanes.is_empty() {
+            if let Some(job) = if lanes.len() == 1 { self.spare_job() } else { None } {
+                lanes.extend(self.open(job)?);
+            }
+            self.read_next_units(&lanes)?;
+            for done in lanes.extract_if(.., |reading| reading.is_read()) {
+                self.part_done(&done)?;
+            }
             if self.lock().stopped() {
                 return Ok(());
             }
+        }
+        Ok(())
+    }
+
+    /// Reads the next unit of one or two files that are read in order.
+    fn read_next_units(&self, lanes: &[Arc<Reading<J>>]) -> Result<(), J::Error> {
+        let mut units = Vec::with_capacity(lanes.len());
+        for reading in lanes {
+            let Some(unit) = reading.take_unit() else { continue };
             let buffer = Arc::new(self.read(reading, unit)?);
             if !self.offer(reading, unit, &buffer) {
                 reading.plan.feed_trees(unit, &buffer)?;
                 self.part_done(reading)?;
             }
-            reading.plan.feed_serial(unit, &buffer);
-            self.recycle(buffer);
+            units.push((reading, unit, buffer));
         }
-        self.part_done(reading)
+        match &units[..] {
+            [(one, unit, buffer), (other, other_unit, other_buffer)] => {
+                one.plan.feed_serial_pair(*unit, buffer, &other.plan, *other_unit, other_buffer);
+            }
+            units => units.iter().for_each(|(reading, unit, buffer)| reading.plan.feed_serial(*unit, buffer)),
+        }
+        units.into_iter().for_each(|(_, _, buffer)| self.recycle(buffer));
+        Ok(())
+    }
+
+    /// The next job, if no free thread is left to take it.
+    fn spare_job(&self) -> Option<usize> {
+        let mut state = self.lock();
+        if state.waiting.len() > self.threads - state.busy { state.waiting.pop() } else { None }
     }
 
     /// Gives a unit to an idle thread; `false` if there is none, or nothing to give.
@@ -268,6 +307,11 @@ impl<J: FileJob> PoolState<J> {
 }
 
 impl<J: FileJob> Reading<J> {
+    /// Whether every unit has been taken.
+    fn is_read(&self) -> bool {
+        self.next_unit.load(Ordering::Relaxed) >= self.plan.units()
+    }
+
     fn take_unit(&self) -> Option<u64> {
         let unit = self.next_unit.fetch_add(1, Ordering::Relaxed);
         (unit < self.plan.units()).then_some(unit)

@@ -78,15 +78,22 @@ impl PublicKey {
         HEXLOWER.encode(Algorithm::Sha256.digest(self.pem.as_bytes()).as_bytes())
     }
 
-    /// Checks a signature.
+    /// Checks a signature over an encoded payload.
     ///
     /// # Errors
     /// [`SignatureError::Encoding`], [`SignatureError::Scalar`] or [`SignatureError::Invalid`].
     pub fn verify(&self, message: &PaeBytes, signature: &[u8]) -> Result<(), SignatureError> {
+        self.verify_message(message.as_bytes(), signature)
+    }
+
+    /// Checks a signature over raw bytes; for known-answer tests. Signatures of bundles are over PAE, by
+    /// [`PublicKey::verify`].
+    ///
+    /// # Errors
+    /// As [`PublicKey::verify`].
+    pub fn verify_message(&self, message: &[u8], signature: &[u8]) -> Result<(), SignatureError> {
         self.check_encoding(signature)?;
-        self.key
-            .verify_sig(message.as_bytes(), signature)
-            .map_err(|_| SignatureError::Invalid { trusted: self.fingerprint(), hinted: None })
+        self.key.verify_sig(message, signature).map_err(|_| SignatureError::Invalid { trusted: self.fingerprint(), hinted: None })
     }
 
     /// Says precisely what is wrong with a malformed signature. The library refuses it as well.

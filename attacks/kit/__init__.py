@@ -1,0 +1,1 @@
+"""What the fixtures share: an honest model, an honest signer, and a judge."""
