@@ -1,0 +1,76 @@
+# The front door. `make` lists what it can do; CI calls the same targets.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+# The suites look for target/release/sentry, whatever the machine's own cargo settings say.
+export CARGO_TARGET_DIR := $(CURDIR)/target
+CARGO ?= cargo
+CARGO_DENY_VERSION := 0.20.2
+
+VENV := .venv
+PY := $(VENV)/bin/python
+REQUIREMENTS := $(VENV)/requirements.stamp
+SENTRY := target/release/sentry
+
+# More options for the Python programs: make evaluation ARGS=--quick
+ARGS ?=
+
+.PHONY: help build demo test lint fmt test-rust attacks interop evaluation deny clean
+
+help: ## List the targets
+	@printf 'usage: make TARGET\n\n'
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' Makefile | expand -t 14
+
+build: ## Build the command line: target/release/sentry
+	$(CARGO) build --release --locked -p sentry-ml-cli
+
+demo: $(PY) build ## Sign a real model, break it, see the rejection (downloads 84 MB once)
+	@scripts/demo.sh
+
+test: ## Everything: lint, test-rust, attacks, interop
+	@scripts/test.sh
+
+lint: ## Formatting, clippy, documentation links, dependencies, scripts
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --exclude sentry-ml-cli --no-deps --locked --quiet
+	for script in .ci/run scripts/*.sh; do bash -n "$$script"; done
+	@if command -v cargo-deny >/dev/null; then \
+	  set -x; $(CARGO) deny --locked check bans licenses sources; \
+	else \
+	  echo 'cargo deny: not run, it is not installed here (`make deny` installs it)'; \
+	fi
+
+fmt: ## Format the Rust code
+	$(CARGO) fmt --all
+
+test-rust: ## Unit, vector and documentation tests of all crates
+	$(CARGO) test --workspace --locked --no-fail-fast
+
+attacks: $(REQUIREMENTS) build ## Every input that must be rejected, each with its own error
+	$(PY) attacks/run.py $(ARGS)
+
+interop: $(REQUIREMENTS) build ## Both ways with PyPI model-signing, and the published bundles
+	$(PY) -m pytest tests/interop $(ARGS)
+
+evaluation: $(REQUIREMENTS) build ## Time and memory beside model-signing, the table in README (writes benches/results)
+	$(PY) benches/evaluation.py $(ARGS)
+
+deny: ## Licences, sources and bans of the dependencies; installs cargo-deny if it is not there
+	command -v cargo-deny >/dev/null || $(CARGO) install --locked --version $(CARGO_DENY_VERSION) cargo-deny
+	$(CARGO) deny --locked check bans licenses sources
+
+clean: ## Remove all that these targets made
+	rm -rf target $(VENV) .cache
+	find . \( -name __pycache__ -o -name .pytest_cache \) -type d -prune -exec rm -rf {} +
+
+$(PY):
+	scripts/venv.sh
+
+$(REQUIREMENTS): requirements-dev.txt | $(PY)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
