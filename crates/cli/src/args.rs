@@ -1,9 +1,9 @@
 //! The grammar of the command line.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use sentry::{Algorithm, KeyAlgorithm};
+use sentry::{Algorithm, KeyAlgorithm, default_signature_path};
 
 /// Sign machine-learning models, and verify them.
 ///
@@ -44,25 +44,36 @@ impl Command {
         }
     }
 
-    /// What an error is about: the artifact and its signature as given.
-    pub fn subject(&self) -> Subject<'_> {
-        match self {
-            Self::Sign(Sign { model, signature, .. }) | Self::Verify(Verify { model, signature, .. }) => {
-                Subject { artifact: Some(model), signature: signature.as_deref() }
-            }
-            Self::Hash(Hash { model, .. }) => Subject { artifact: Some(model), signature: None },
-            Self::Diff(Diff { signature, model, .. }) => Subject { artifact: Some(model), signature: Some(signature) },
-            Self::Inspect(Inspect { signature, .. }) => Subject { artifact: None, signature: Some(signature) },
-            Self::Keygen(_) | Self::Completions(_) | Self::Man(_) => Subject { artifact: None, signature: None },
-        }
+    /// What an error is about: the artifact, and where its signature is or was to be.
+    pub fn subject(&self) -> Subject {
+        let (artifact, signature) = match self {
+            Self::Sign(arguments) => (Some(&arguments.model), Some(arguments.signature_path())),
+            Self::Verify(arguments) => (Some(&arguments.model), Some(arguments.signature_path())),
+            Self::Hash(Hash { model, .. }) => (Some(model), None),
+            Self::Diff(Diff { signature, model, .. }) => (Some(model), Some(signature.clone())),
+            Self::Inspect(Inspect { signature, .. }) => (None, Some(signature.clone())),
+            Self::Keygen(_) | Self::Completions(_) | Self::Man(_) => (None, None),
+        };
+        Subject { artifact: artifact.cloned(), signature }
     }
 }
 
 /// What a report is about.
-#[derive(Clone, Copy)]
-pub struct Subject<'a> {
-    pub artifact: Option<&'a Path>,
-    pub signature: Option<&'a Path>,
+pub struct Subject {
+    pub artifact: Option<PathBuf>,
+    pub signature: Option<PathBuf>,
+}
+
+impl Sign {
+    pub fn signature_path(&self) -> PathBuf {
+        self.signature.clone().unwrap_or_else(|| default_signature_path(&self.model))
+    }
+}
+
+impl Verify {
+    pub fn signature_path(&self) -> PathBuf {
+        self.signature.clone().unwrap_or_else(|| default_signature_path(&self.model))
+    }
 }
 
 /// Make a key pair: a private key to sign with, and its public half (.pub) to give away

@@ -35,6 +35,6 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(code) => code,
-        Err(error) => output.failure(&error, command.subject()),
+        Err(error) => output.failure(&error, &command.subject()),
     }
 }

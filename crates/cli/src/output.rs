@@ -3,7 +3,7 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use indicatif::DecimalBytes;
@@ -54,17 +54,17 @@ impl Output {
     }
 
     /// Reports an error and gives the exit code that it stands for.
-    pub fn failure(&self, error: &anyhow::Error, subject: Subject<'_>) -> ExitCode {
+    pub fn failure(&self, error: &anyhow::Error, subject: &Subject) -> ExitCode {
         let known = error.downcast_ref::<Error>();
         let rejected = known.is_some_and(|known| known.verdict() == Verdict::Rejected);
         let (status, code) = if rejected { ("rejected", 1) } else { ("not checked", 2) };
         let hint = known.and_then(Error::hint);
         if self.json {
-            let path = |path: Option<&Path>| path.map(|path| path.display().to_string());
+            let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
             let document = json!({
                 "status": status,
-                "artifact": path(subject.artifact),
-                "signature": path(subject.signature),
+                "artifact": path(&subject.artifact),
+                "signature": path(&subject.signature),
                 "error": {
                     "code": known.map_or("usage", Error::code),
                     "message": format!("{error:#}"),

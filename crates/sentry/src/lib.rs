@@ -39,7 +39,7 @@ pub use sign::{Signed, sign_model};
 pub use signature_file::{default_signature_path, read_bundle};
 pub use verify::verify_model;
 
-pub use sentry_bundle::{Bundle, Material, Statement};
+pub use sentry_bundle::{Bundle, Material, Statement, uris};
 pub use sentry_hash::{Algorithm, Cpu, Digest};
 pub use sentry_manifest::{
     Annotation, GIT_PATHS, Manifest, ManifestError, Method, ModelPath, Resource, ResourcePath, Serialization, Shard, TensorDigest,

@@ -32,7 +32,7 @@ pub struct Signed {
 pub fn sign_model(model: &Path, signer: &dyn Signer, options: &SignOptions, observer: &dyn Observer) -> Result<Signed, Error> {
     check_options(options)?;
     let tree = ModelTree::open(model)?;
-    let signature = options.signature.clone().unwrap_or_else(|| default_signature_path(&tree));
+    let signature = options.signature.clone().unwrap_or_else(|| default_signature_path(model));
     check_replaceable(&signature)?;
     let inside = path_inside(&tree, &signature)?;
 

@@ -18,15 +18,15 @@ use crate::Error;
 /// Name of the signature inside a directory.
 pub const SIGNATURE_NAME: &str = "model.sig";
 
-/// `model.sig` inside a directory, `NAME.sig` beside a single file.
-pub fn default_signature_path(tree: &ModelTree) -> PathBuf {
-    let location = tree.location();
-    if !tree.is_file() {
-        return location.join(SIGNATURE_NAME);
+/// Where the signature of a model lies unless its user says otherwise: `model.sig` inside a directory, `NAME.sig`
+/// beside a single file.
+pub fn default_signature_path(model: &Path) -> PathBuf {
+    if model.is_dir() {
+        return model.join(SIGNATURE_NAME);
     }
-    let mut name = location.file_name().map(OsString::from).unwrap_or_default();
+    let mut name = model.file_name().map(OsString::from).unwrap_or_default();
     name.push(".sig");
-    location.with_file_name(name)
+    model.with_file_name(name)
 }
 
 /// Reads a bundle, at most [`MAX_BUNDLE_BYTES`] of it.

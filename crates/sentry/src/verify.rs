@@ -20,7 +20,7 @@ pub fn verify_model(
     observer: &dyn Observer,
 ) -> Result<Verified<Model>, Error> {
     let tree = ModelTree::open(model)?;
-    let signature = options.signature.clone().unwrap_or_else(|| default_signature_path(&tree));
+    let signature = options.signature.clone().unwrap_or_else(|| default_signature_path(model));
     let statement = read_bundle(&signature)?.verify(verifier)?;
     let manifest = &statement.value().manifest;
 

@@ -97,6 +97,21 @@ impl<'a> TrustedKey<'a> {
     }
 }
 
+impl TrustedKey<'_> {
+    /// Says of a signature that does not hold why that may be: an old format, or another key. Nothing that it looks at
+    /// has been checked.
+    fn explain(&self, error: SignatureError, bundle: &Bundle, material: &PublicKeyMaterial) -> VerifyError {
+        if matches!(error, SignatureError::Invalid { .. }) && Statement::is_legacy(&bundle.payload) {
+            return BundleError::LegacyV02.into();
+        }
+        let trusted = self.key.fingerprint();
+        match material.hint.as_ref().filter(|hint| **hint != trusted) {
+            Some(hint) => SignatureError::Invalid { trusted, hinted: Some(printable(hint)) }.into(),
+            None => error.into(),
+        }
+    }
+}
+
 impl Verifier for TrustedKey<'_> {
     fn verify(&self, bundle: &Bundle) -> Result<Identity, VerifyError> {
         // 2
@@ -110,14 +125,7 @@ impl Verifier for TrustedKey<'_> {
         self.check_labels(material)?;
         // 4
         let fingerprint = self.key.fingerprint();
-        self.key.verify(&pae(&bundle.payload), &bundle.signature).map_err(|error| match error {
-            SignatureError::Invalid { .. } if Statement::is_legacy(&bundle.payload) => BundleError::LegacyV02.into(),
-            SignatureError::Invalid { trusted, .. } => {
-                let hinted = material.hint.as_ref().filter(|hint| **hint != trusted).map(|hint| printable(hint));
-                VerifyError::from(SignatureError::Invalid { trusted, hinted })
-            }
-            other => other.into(),
-        })?;
+        self.key.verify(&pae(&bundle.payload), &bundle.signature).map_err(|error| self.explain(error, bundle, material))?;
         Ok(Identity::Key { algorithm: self.key.algorithm(), fingerprint })
     }
 }

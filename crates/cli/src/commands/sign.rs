@@ -12,7 +12,7 @@ use crate::progress::Progress;
 
 pub fn run(arguments: &Sign, output: &Output) -> anyhow::Result<ExitCode> {
     let options = SignOptions {
-        signature: arguments.signature.clone(),
+        signature: Some(arguments.signature_path()),
         hash: arguments.hash.into(),
         shard_size: arguments.shard_size,
         ignore: inside_model(&arguments.model, &arguments.ignore)?,

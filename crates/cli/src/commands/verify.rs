@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use sentry::{Identity, Method, Model, TrustedKey, Verified, VerifyOptions, printable};
+use sentry::{Identity, Method, Model, TrustedKey, Verified, VerifyOptions, printable, uris};
 use serde_json::json;
 
 use crate::args::Verify;
@@ -12,7 +12,7 @@ use crate::progress::Progress;
 
 pub fn run(arguments: &Verify, output: &Output) -> anyhow::Result<ExitCode> {
     let options = VerifyOptions {
-        signature: arguments.signature.clone(),
+        signature: Some(arguments.signature_path()),
         ignore: inside_model(&arguments.model, &arguments.ignore)?,
         allow_unsigned: arguments.ignore_unsigned_files,
     };
@@ -37,7 +37,7 @@ fn document(arguments: &Verify, options: &VerifyOptions, verified: &Verified<Mod
     json!({
         "status": "verified",
         "artifact": arguments.model.display().to_string(),
-        "signature": arguments.signature.as_ref().map(|path| path.display().to_string()),
+        "signature": arguments.signature_path().display().to_string(),
         "signer": match verified.identity() {
             Identity::Key { algorithm, fingerprint } => {
                 json!({"method": "key", "algorithm": algorithm.name(), "fingerprint": fingerprint})
@@ -45,7 +45,7 @@ fn document(arguments: &Verify, options: &VerifyOptions, verified: &Verified<Mod
             other => json!({"method": format!("{other:?}")}),
         },
         "statement": {
-            "predicate_type": "https://model_signing/signature/v1.0",
+            "predicate_type": uris::MODEL_SIGNING_V1,
             "subject": statement.subject,
             "root": manifest.root().to_hex(),
             "payload_sha256": verified.payload_sha256().to_hex(),
