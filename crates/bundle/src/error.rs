@@ -120,14 +120,4 @@ impl BundleError {
             Self::Manifest(error) => error.code(),
         }
     }
-
-    /// What the reader can do about it, where there is something.
-    pub fn hint(&self) -> Option<String> {
-        let hint = match self {
-            Self::LegacyV02 => "sign the model again with a current tool",
-            Self::Json { document: "bundle", .. } | Self::MediaType { .. } => "is this a signature file made by sentry or model-signing?",
-            _ => return None,
-        };
-        Some(hint.to_owned())
-    }
 }

@@ -10,11 +10,11 @@ use sentry::{Algorithm, KeyAlgorithm, default_signature_path};
 /// A publisher signs once: sentry keygen, then sentry sign MODEL --key sentry.key. Everyone who uses the
 /// model checks it: sentry verify MODEL --key sentry.pub. Exit codes: 0 verified, 1 rejected, 2 could not check.
 #[derive(Parser)]
-#[command(name = "sentry", version, propagate_version = true, disable_help_subcommand = true)]
+#[command(name = "sentry", version, propagate_version = true)]
 pub struct Arguments {
     #[command(subcommand)]
     pub command: Command,
-    /// Print nothing but errors
+    /// Print no verdicts, remarks and progress: only what was asked for, and errors
     #[arg(long, short, global = true)]
     pub quiet: bool,
 }
@@ -44,6 +44,11 @@ impl Command {
         }
     }
 
+    /// Whether an error can be a verdict on the artifact; other commands only fail to do what they are asked.
+    pub fn gives_verdict(&self) -> bool {
+        matches!(self, Self::Sign(_) | Self::Verify(_))
+    }
+
     /// What an error is about: the artifact, and where its signature is or was to be.
     pub fn subject(&self) -> Subject {
         let (artifact, signature) = match self {
@@ -54,7 +59,12 @@ impl Command {
             Self::Inspect(Inspect { signature, .. }) => (None, Some(signature.clone())),
             Self::Keygen(_) | Self::Completions(_) | Self::Man(_) => (None, None),
         };
-        Subject { artifact: artifact.cloned(), signature }
+        let failure = match self {
+            Self::Verify(_) => None,
+            Self::Sign(_) => Some("not signed"),
+            _ => Some("error"),
+        };
+        Subject { artifact: artifact.cloned(), signature, failure }
     }
 }
 
@@ -62,6 +72,15 @@ impl Command {
 pub struct Subject {
     pub artifact: Option<PathBuf>,
     pub signature: Option<PathBuf>,
+    /// How a failure of the command begins, where it is no verdict.
+    failure: Option<&'static str>,
+}
+
+impl Subject {
+    /// The word before an error's message: the verdict, where there is one.
+    pub fn verdict_word<'a>(&self, status: &'a str) -> &'a str {
+        self.failure.unwrap_or(status)
+    }
 }
 
 impl Sign {
@@ -88,12 +107,14 @@ pub struct Keygen {
     /// Encrypt the private key with a password
     #[arg(long)]
     pub encrypt: bool,
-    #[command(flatten)]
-    pub password: Password,
+    /// Read the new password from this file [default: $SENTRY_KEY_PASSWORD, else a prompt]
+    #[arg(long, value_name = "FILE", requires = "encrypt")]
+    pub password_file: Option<PathBuf>,
 }
 
 /// Sign a model: a directory or one file
 #[derive(Args)]
+#[command(after_help = "Exit codes: 0 signed, 1 refused because the model cannot be covered by a signature, 2 could not sign.")]
 pub struct Sign {
     /// The model's directory or file
     #[arg(value_name = "PATH")]
@@ -122,8 +143,9 @@ pub struct Sign {
     /// Add no digests of tensors and no BLAKE3 digests of files
     #[arg(long)]
     pub no_annotations: bool,
-    #[command(flatten)]
-    pub password: Password,
+    /// Read the private key's password from this file [default: $SENTRY_KEY_PASSWORD, else a prompt]
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
     /// Print one JSON document on standard output
     #[arg(long)]
     pub json: bool,
@@ -131,6 +153,7 @@ pub struct Sign {
 
 /// Verify a model against its signature and a public key
 #[derive(Args)]
+#[command(after_help = "Exit codes: 0 verified, 1 rejected, 2 could not check.")]
 pub struct Verify {
     /// The model's directory or file
     #[arg(value_name = "PATH")]
@@ -211,13 +234,6 @@ pub struct Man {
     /// The folder to write them to
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-}
-
-#[derive(Args)]
-pub struct Password {
-    /// Read the private key's password from this file [default: $SENTRY_KEY_PASSWORD, else a prompt]
-    #[arg(long, value_name = "FILE")]
-    pub password_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

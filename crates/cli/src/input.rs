@@ -2,12 +2,11 @@
 
 use std::fs::File;
 use std::io::{IsTerminal, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use sentry::{Error, KeyError, PrivateKey, PublicKey};
-
-use crate::args::Password;
+use sentry::{Error, KeyError, PrivateKey, PublicKey, printable_path};
+use zeroize::Zeroizing;
 
 /// Longest key or password file in bytes; real ones have a few thousand.
 const MAX_KEY_FILE: u64 = 1 << 20;
@@ -15,47 +14,51 @@ const MAX_KEY_FILE: u64 = 1 << 20;
 /// Environment variable with the private key's password.
 const PASSWORD_VARIABLE: &str = "SENTRY_KEY_PASSWORD";
 
-fn read_small(path: &Path, what: &'static str) -> Result<Vec<u8>, Error> {
-    let error = |source| Error::Io { action: what, path: path.to_owned(), source };
-    let mut bytes = Vec::new();
-    File::open(path).map_err(error)?.take(MAX_KEY_FILE).read_to_end(&mut bytes).map_err(error)?;
+fn read_small(path: &Path, action: &'static str) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let error = |source| Error::Io { action, path: path.to_owned(), source };
+    let mut bytes = Zeroizing::new(Vec::new());
+    File::open(path).map_err(error)?.take(MAX_KEY_FILE + 1).read_to_end(&mut bytes).map_err(error)?;
+    if bytes.len() as u64 > MAX_KEY_FILE {
+        return Err(error(std::io::Error::other("it is longer than 1 MiB")));
+    }
     Ok(bytes)
 }
 
 pub fn public_key(path: &Path) -> anyhow::Result<PublicKey> {
     let text = read_small(path, "read the public key")?;
-    Ok(PublicKey::from_pem(&text).map_err(Error::Key)?)
+    Ok(PublicKey::from_pem(&text).map_err(|source| Error::KeyFile { path: path.to_owned(), source })?)
 }
 
-pub fn private_key(path: &Path, password: &Password) -> anyhow::Result<PrivateKey> {
+pub fn private_key(path: &Path, password_file: Option<&Path>) -> anyhow::Result<PrivateKey> {
     let text = read_small(path, "read the private key")?;
+    let key_file = |source| Error::KeyFile { path: path.to_owned(), source };
     match PrivateKey::from_pem(&text, None) {
         Err(KeyError::Encrypted) => {
-            let password = existing_password(password)?.ok_or(Error::Key(KeyError::Encrypted))?;
-            Ok(PrivateKey::from_pem(&text, Some(password.as_bytes())).map_err(Error::Key)?)
+            let password = existing_password(password_file)?.ok_or_else(|| key_file(KeyError::Encrypted))?;
+            Ok(PrivateKey::from_pem(&text, Some(password.as_bytes())).map_err(key_file)?)
         }
-        result => Ok(result.map_err(Error::Key)?),
+        result => Ok(result.map_err(key_file)?),
     }
 }
 
 /// The password of a key that exists: from a file, the environment, or a prompt if there is a terminal.
-fn existing_password(password: &Password) -> anyhow::Result<Option<String>> {
-    if let Some(given) = given_password(password)? {
+fn existing_password(password_file: Option<&Path>) -> anyhow::Result<Option<Zeroizing<String>>> {
+    if let Some(given) = given_password(password_file)? {
         return Ok(Some(given));
     }
     if !std::io::stdin().is_terminal() {
         return Ok(None);
     }
-    Ok(Some(rpassword::prompt_password("Password of the private key: ")?))
+    Ok(Some(rpassword::prompt_password("Password of the private key: ")?.into()))
 }
 
 /// The password of a new key; typed twice, since a typing error would lose the key.
-pub fn new_password(password: &Password) -> anyhow::Result<String> {
-    let chosen = match given_password(password)? {
+pub fn new_password(password_file: Option<&Path>) -> anyhow::Result<Zeroizing<String>> {
+    let chosen = match given_password(password_file)? {
         Some(given) => given,
         None if std::io::stdin().is_terminal() => {
-            let first = rpassword::prompt_password("New password: ")?;
-            if rpassword::prompt_password("Once more: ")? != first {
+            let first = Zeroizing::new(rpassword::prompt_password("New password: ")?);
+            if *Zeroizing::new(rpassword::prompt_password("Once more: ")?) != *first {
                 bail!("the two passwords differ");
             }
             first
@@ -68,33 +71,36 @@ pub fn new_password(password: &Password) -> anyhow::Result<String> {
     Ok(chosen)
 }
 
-fn given_password(password: &Password) -> anyhow::Result<Option<String>> {
-    if let Some(path) = &password.password_file {
-        let mut text = String::from_utf8(read_small(path, "read the password")?).context("the password is not UTF-8")?;
-        let trimmed = text.trim_end_matches(['\r', '\n']).len();
-        text.truncate(trimmed);
-        return Ok(Some(text));
-    }
-    Ok(std::env::var(PASSWORD_VARIABLE).ok())
+fn given_password(password_file: Option<&Path>) -> anyhow::Result<Option<Zeroizing<String>>> {
+    let Some(path) = password_file else {
+        return Ok(std::env::var(PASSWORD_VARIABLE).ok().map(Zeroizing::new));
+    };
+    let bytes = read_small(path, "read the password")?;
+    let text = std::str::from_utf8(&bytes).context("the password is not UTF-8")?;
+    Ok(Some(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned())))
 }
 
 /// Turns paths that a person gave, relative to the working directory, into paths relative to the model.
-pub fn inside_model(model: &Path, paths: &[impl AsRef<Path>]) -> anyhow::Result<Vec<String>> {
+pub fn inside_model(model: &Path, paths: &[PathBuf]) -> anyhow::Result<Vec<String>> {
     if paths.is_empty() {
         return Ok(Vec::new());
     }
-    let root = model.canonicalize().with_context(|| format!("cannot resolve \"{}\"", model.display()))?;
-    paths.iter().map(|path| relative_to(&root, path.as_ref())).collect()
+    let root = model.canonicalize().with_context(|| format!("cannot resolve \"{}\"", printable_path(model)))?;
+    paths.iter().map(|path| relative_to(&root, path)).collect()
 }
 
 fn relative_to(root: &Path, path: &Path) -> anyhow::Result<String> {
-    let shown = path.display();
+    let shown = printable_path(path);
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         bail!("--ignore \"{shown}\" names no file or folder inside the model");
     };
     let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
     let full = parent.canonicalize().with_context(|| format!("cannot resolve --ignore \"{shown}\""))?.join(name);
     full.symlink_metadata().with_context(|| format!("cannot find --ignore \"{shown}\""))?;
-    let inside = full.strip_prefix(root).with_context(|| format!("--ignore \"{shown}\" does not lie in the model"))?;
-    inside.to_str().map(str::to_owned).with_context(|| format!("--ignore \"{shown}\" is not UTF-8"))
+    match full.strip_prefix(root).map(Path::to_str) {
+        Ok(Some("")) => bail!("--ignore \"{shown}\" is the model itself"),
+        Ok(Some(inside)) => Ok(inside.to_owned()),
+        Ok(None) => bail!("--ignore \"{shown}\" is not UTF-8"),
+        Err(_) => bail!("--ignore \"{shown}\" does not lie in the model"),
+    }
 }

@@ -9,6 +9,7 @@
 
 mod args;
 mod commands;
+mod hint;
 mod input;
 mod output;
 mod progress;
@@ -35,6 +36,6 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(code) => code,
-        Err(error) => output.failure(&error, &command.subject()),
+        Err(error) => output.failure(&error, &command),
     }
 }

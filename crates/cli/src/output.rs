@@ -6,12 +6,14 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use indicatif::DecimalBytes;
-use sentry::{Difference, Error, Verdict};
+use sentry::{Difference, Error, Verdict, VerifyError, printable_path};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::args::Subject;
+use crate::args::Command;
+use crate::hint::hint;
 
 /// Differences printed for people; `--json` has them all.
 const MOST_DIFFERENCES: usize = 20;
@@ -54,11 +56,20 @@ impl Output {
     }
 
     /// Reports an error and gives the exit code that it stands for.
-    pub fn failure(&self, error: &anyhow::Error, subject: &Subject) -> ExitCode {
+    pub fn failure(&self, error: &anyhow::Error, command: &Command) -> ExitCode {
+        let subject = command.subject();
         let known = error.downcast_ref::<Error>();
-        let rejected = known.is_some_and(|known| known.verdict() == Verdict::Rejected);
+        let rejected = command.gives_verdict() && known.is_some_and(|known| known.verdict() == Verdict::Rejected);
         let (status, code) = if rejected { ("rejected", 1) } else { ("not checked", 2) };
-        let hint = known.and_then(Error::hint);
+        let hint = known.and_then(|known| hint(command, known));
+        // Our own errors carry their cause in the message; others have it in the chain.
+        let message = match (known, &subject.signature) {
+            (Some(known @ Error::Verify(VerifyError::Bundle(_) | VerifyError::Signature(_))), Some(path)) => {
+                format!("\"{}\": {known}", printable_path(path))
+            }
+            (Some(known), _) => known.to_string(),
+            (None, _) => format!("{error:#}"),
+        };
         if self.json {
             let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
             let document = json!({
@@ -67,16 +78,16 @@ impl Output {
                 "signature": path(&subject.signature),
                 "error": {
                     "code": known.map_or("usage", Error::code),
-                    "message": format!("{error:#}"),
+                    "message": message,
                     "hint": hint,
                     "differences": known.map_or(&[][..], Error::differences).iter().map(difference_json).collect::<Vec<_>>(),
                 },
             });
             let _ = write_out(&format!("{document:#}\n"));
         }
-        let mut text = format!("{status}: ");
+        let mut text = format!("{}: ", subject.verdict_word(status));
         match known.map_or(&[][..], Error::differences) {
-            [] | [_] => text.push_str(&format!("{error:#}")),
+            [] | [_] => text.push_str(&message),
             differences => text.push_str(&difference_list(differences)),
         }
         if let Some(hint) = hint {
@@ -91,7 +102,7 @@ impl Output {
 fn write_out(text: &str) -> anyhow::Result<()> {
     match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => Ok(result?),
+        result => result.context("cannot write to standard output"),
     }
 }
 
@@ -107,7 +118,7 @@ pub fn difference_json(difference: &Difference) -> Value {
 }
 
 /// All differences, a line each, up to a number that a person can read.
-pub fn difference_list(differences: &[Difference]) -> String {
+fn difference_list(differences: &[Difference]) -> String {
     let mut text = format!("{} differences from the signed model", differences.len());
     for difference in differences.iter().take(MOST_DIFFERENCES) {
         text.push_str(&format!("\n  {difference}"));

@@ -28,7 +28,7 @@ pub enum ManifestError {
         second: ModelPath,
     },
     /// A name in the directory is not UTF-8.
-    #[error("the name of a file in \"{directory}\" is not UTF-8: {name}")]
+    #[error("the name \"{name}\" in the folder \"{directory}\" is not UTF-8")]
     NonUtf8Name {
         /// The directory, relative to the model.
         directory: String,
@@ -160,7 +160,7 @@ pub enum ManifestError {
         what: String,
     },
     /// A file or directory could not be read.
-    #[error("cannot read \"{}\": {source}", path.display())]
+    #[error("cannot read \"{}\": {source}", crate::printable_path(path))]
     Io {
         /// What was read.
         path: PathBuf,
@@ -199,22 +199,6 @@ impl ManifestError {
             Self::ChangedWhileRead { .. } => "file_changed_while_read",
             Self::Io { .. } => "io",
         }
-    }
-
-    /// What the reader can do about it, where there is something.
-    pub fn hint(&self) -> Option<String> {
-        let hint = match self {
-            Self::Symlink { .. } => "replace the link by the file, or sign with --allow-symlinks",
-            Self::SymlinkEscape { .. } => "copy the file into the model; links may only lead to files inside",
-            Self::SpecialFile { .. } => "remove it, or exclude it with --ignore",
-            Self::ChangedWhileRead { .. } => "make sure that nothing writes to the model, then try again",
-            Self::Safetensors { .. } => "re-save the file with the safetensors library",
-            Self::AmbiguousNames { .. } | Self::NonUtf8Name { .. } => "rename the file",
-            Self::EmptySharded { .. } => "sign whole files, without --shard-size, or leave it out with --ignore",
-            Self::EmptyManifest => "the directory has no file, or all of them are ignored",
-            _ => return None,
-        };
-        Some(hint.to_owned())
     }
 
     /// Whether the check could not be made, rather than failed.

@@ -11,6 +11,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use crate::limits::MAX_JSON_DEPTH;
+use crate::path::printable_sentence;
 
 /// A document that is not strict JSON, or not of the form asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,7 +46,7 @@ pub enum JsonError {
 /// Every variant of [`JsonError`].
 pub fn parse<T: serde::de::DeserializeOwned>(document: &[u8]) -> Result<T, JsonError> {
     check(document)?;
-    serde_json::from_slice(document).map_err(|error| JsonError::Field { reason: crate::printable(&error.to_string()) })
+    serde_json::from_slice(document).map_err(|error| JsonError::Field { reason: printable_sentence(&error.to_string()) })
 }
 
 /// Checks that `document` is one strict JSON value.
@@ -57,7 +58,7 @@ fn check(document: &[u8]) -> Result<(), JsonError> {
     match (parsed, duplicate.into_inner()) {
         (Ok(()), _) => Ok(()),
         (Err(_), Some(key)) => Err(JsonError::DuplicateKey { key: crate::printable(&key) }),
-        (Err(error), None) => Err(JsonError::Invalid { reason: crate::printable(&error.to_string()) }),
+        (Err(error), None) => Err(JsonError::Invalid { reason: printable_sentence(&error.to_string()) }),
     }
 }
 

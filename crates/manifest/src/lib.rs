@@ -2,12 +2,12 @@
 //!
 //! ```
 //! use sentry_hash::Cpu;
-//! use sentry_manifest::{IgnoreRules, ModelTree, Serialization, SignOptions, measure};
+//! use sentry_manifest::{IgnoreRules, ModelTree, Serialization, ManifestOptions, measure};
 //!
 //! # let dir = tempfile::tempdir()?;
 //! # std::fs::write(dir.path().join("config.json"), "{}")?;
 //! let tree = ModelTree::open(dir.path())?;
-//! let options = SignOptions { serialization: Serialization::default(), annotate: true };
+//! let options = ManifestOptions { serialization: Serialization::default(), annotate: true };
 //! let files = tree.scan(&IgnoreRules::default(), false)?;
 //! let manifest = measure::for_signing(&tree, &files, &options, &Cpu::new(), &|_| ())?;
 //! assert_eq!(manifest.resources()[0].name(), "config.json");
@@ -36,6 +36,6 @@ pub use annotation::{Annotation, AnnotationsJson, SafetensorsAnnotation, TensorD
 pub use error::{ManifestError, SafetensorsError};
 pub use ignore::{EntryKind, GIT_PATHS, IgnoreRules};
 pub use manifest::{Manifest, Method, Resource, ResourcePath, Serialization, Shard, parse_shard_name};
-pub use measure::{Measured, SignOptions};
-pub use path::{ModelPath, printable};
+pub use measure::{ManifestOptions, Measured, MeasuredResource};
+pub use path::{ModelPath, printable, printable_path};
 pub use tree::{FoundFile, ModelFile, ModelTree};

@@ -19,3 +19,7 @@ pub const MAX_JSON_DEPTH: usize = 32;
 
 /// Deepest nesting of directories in a model: far beyond any real one, and few enough open handles.
 pub const MAX_DIRECTORY_DEPTH: usize = 64;
+
+/// Bytes after the last tensor of a signed file that are still hashed, in order to tell a file that was signed like
+/// that from one that grew later.
+pub const MAX_TRAILING_BYTES: u64 = 100_000_000;

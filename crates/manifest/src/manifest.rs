@@ -250,7 +250,7 @@ fn check_names(resources: &[Resource]) -> Result<(), ManifestError> {
 /// Refuses two names that some file systems, and all readers, take for one.
 pub(crate) fn check_unicode_twins<'a>(paths: impl Iterator<Item = &'a ModelPath>) -> Result<(), ManifestError> {
     let mut normalised: HashMap<String, &ModelPath> = HashMap::new();
-    for path in paths.filter(|path| !path.as_str().is_ascii()) {
+    for path in paths {
         if let Some(twin) = normalised.insert(path.as_str().nfc().collect(), path) {
             let (first, second) = if twin < path { (twin, path) } else { (path, twin) };
             return Err(ManifestError::AmbiguousNames { first: first.clone(), second: second.clone() });
@@ -287,6 +287,16 @@ fn check_shards(size: u64, resources: &[Resource]) -> Result<(), ManifestError> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_normalise_to_one_are_refused() {
+        let paths = |names: &[&str]| names.iter().map(|name| ModelPath::new(name).unwrap()).collect::<Vec<_>>();
+        // The Kelvin sign is normalised to the letter K.
+        for twins in [["caf\u{e9}", "cafe\u{301}"], ["K.txt", "\u{212a}.txt"]] {
+            assert!(matches!(check_unicode_twins(paths(&twins).iter()), Err(ManifestError::AmbiguousNames { .. })), "{twins:?}");
+        }
+        assert!(check_unicode_twins(paths(&["K", "k", "caf\u{e9}", "cafe"]).iter()).is_ok());
+    }
 
     #[test]
     fn shard_names_end_in_two_numbers() {

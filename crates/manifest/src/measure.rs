@@ -14,8 +14,9 @@ use sentry_hash::files::{FileJob, OpenedFile, Progress, Request, hash_files};
 use sentry_hash::{Algorithm, Cpu, Digest};
 
 use crate::annotation::{ALGORITHM, SafetensorsAnnotation, TensorDigest};
+use crate::limits::{MAX_RESOURCES, MAX_TRAILING_BYTES};
 use crate::safetensors::{Header, LENGTH_FIELD, data_start};
-use crate::tree::{Identity, changed};
+use crate::tree::{FileStamp, changed};
 use crate::{
     Annotation, FoundFile, Manifest, ManifestError, Method, ModelFile, ModelTree, Resource, ResourcePath, SafetensorsError, Serialization,
     Shard,
@@ -23,18 +24,27 @@ use crate::{
 
 /// How to make a new manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SignOptions {
+pub struct ManifestOptions {
     /// What the statement will say of how files were listed and hashed.
     pub serialization: Serialization,
     /// Whether to add our digests of tensors and whole files.
     pub annotate: bool,
 }
 
+/// A resource as it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MeasuredResource {
+    /// Its digests. If the size shows that the file was changed, they need not be of all of it.
+    pub resource: Resource,
+    /// The size of the signed tensors and that of the file's data in bytes, where they differ.
+    pub size_differs: Option<(u64, u64)>,
+}
+
 /// What the files of a model turned out to hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Measured {
     /// One for every resource that was asked for, in that order.
-    pub resources: Vec<Resource>,
+    pub resources: Vec<MeasuredResource>,
     /// Bytes read.
     pub bytes: u64,
 }
@@ -46,7 +56,7 @@ pub struct Measured {
 pub fn for_signing(
     tree: &ModelTree,
     files: &[FoundFile],
-    options: &SignOptions,
+    options: &ManifestOptions,
     cpu: &Cpu,
     progress: Progress<'_>,
 ) -> Result<Manifest, ManifestError> {
@@ -59,17 +69,18 @@ pub fn for_signing(
                 if file.size == 0 {
                     return Err(ManifestError::EmptySharded { path: file.path.to_string() });
                 }
+                if file.size.div_ceil(size) > (MAX_RESOURCES - jobs.len()) as u64 {
+                    return Err(ManifestError::TooManyResources);
+                }
                 for start in (0..file.size).step_by(usize::try_from(size).unwrap_or(usize::MAX)) {
                     let shard = Shard { start, end: file.size.min(start.saturating_add(size)) };
                     jobs.push(Job::new(tree, file, Some(shard), serialization.hash, Annotate::Not));
                 }
             }
         }
-        if jobs.len() > crate::limits::MAX_RESOURCES {
-            return Err(ManifestError::TooManyResources);
-        }
     }
-    let mut resources = hash_files(&jobs, cpu.threads(), progress)?;
+    let measured = hash_files(&jobs, cpu.threads(), progress)?;
+    let mut resources: Vec<Resource> = measured.into_iter().map(|measured| measured.resource).collect();
     resources.sort_by_cached_key(Resource::name);
     Manifest::new(serialization.clone(), resources)
 }
@@ -109,10 +120,6 @@ pub fn total_size(files: &[FoundFile]) -> u64 {
     files.iter().map(|file| file.size).sum()
 }
 
-/// Bytes after the last tensor of a signed file that are still hashed in order to tell a file that was signed like
-/// that from one that grew later.
-const MAX_TRAILING_BYTES: u64 = 100_000_000;
-
 /// Which annotation to compute.
 #[derive(Clone, Copy)]
 enum Annotate<'a> {
@@ -134,7 +141,7 @@ impl<'a> Annotate<'a> {
         }
     }
 
-    fn from_content(options: &SignOptions, file: &FoundFile) -> Self {
+    fn from_content(options: &ManifestOptions, file: &FoundFile) -> Self {
         if !options.annotate {
             Self::Not
         } else if file.path.as_str().ends_with(".safetensors") {
@@ -165,7 +172,7 @@ struct Job<'a> {
 
 /// What finishing a job needs to know of the file that was opened.
 struct Context {
-    identity: Identity,
+    stamp: FileStamp,
     size: u64,
     inside: Inside,
 }
@@ -278,7 +285,7 @@ impl<'a> Job<'a> {
 
 impl FileJob for Job<'_> {
     type Context = Context;
-    type Output = Resource;
+    type Output = MeasuredResource;
     type Error = ManifestError;
 
     fn size_hint(&self) -> u64 {
@@ -288,7 +295,7 @@ impl FileJob for Job<'_> {
     fn open(&self) -> Result<OpenedFile<Context>, ManifestError> {
         let opened = self.tree.open_file(self.file)?;
         let (requests, inside) = self.requests(&opened)?;
-        let context = Context { identity: opened.identity(), size: opened.size, inside };
+        let context = Context { stamp: opened.stamp(), size: opened.size, inside };
         Ok(OpenedFile { file: opened.file, requests, context })
     }
 
@@ -299,8 +306,8 @@ impl FileJob for Job<'_> {
         self.tree.io(self.file.path.as_str(), error)
     }
 
-    fn finish(&self, file: &File, context: &Context, digests: Vec<Digest>) -> Result<Resource, ManifestError> {
-        context.identity.check(&self.path, file)?;
+    fn finish(&self, file: &File, context: &Context, digests: Vec<Digest>) -> Result<MeasuredResource, ManifestError> {
+        context.stamp.check(&self.path, file)?;
         let (digest, more) = digests.split_first().expect("every file has its resource's digest");
         // Reported as found: a file that ends elsewhere than its last shard differs from the signed one.
         let end = |signed: u64| if self.is_last { context.size } else { signed.min(context.size) };
@@ -315,7 +322,14 @@ impl FileJob for Job<'_> {
             }
             Inside::Malformed(_) => None,
         };
-        Ok(Resource { path: self.path.clone(), shard, digest: *digest, annotation })
+        let size_differs = match context.inside {
+            Inside::Malformed(SafetensorsError::TrailingData { expected, found } | SafetensorsError::PastEnd { expected, found }) => {
+                Some((expected, found))
+            }
+            _ => None,
+        };
+        let resource = Resource { path: self.path.clone(), shard, digest: *digest, annotation };
+        Ok(MeasuredResource { resource, size_differs })
     }
 }
 

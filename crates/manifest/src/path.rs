@@ -1,6 +1,7 @@
 //! Names of files inside a model.
 
 use std::fmt;
+use std::path::Path;
 
 use crate::ManifestError;
 use crate::limits::MAX_NAME_BYTES;
@@ -69,13 +70,28 @@ impl fmt::Display for ModelPath {
     }
 }
 
-/// `text` with control and invisible characters escaped, safe to print on a terminal.
-pub fn printable(text: &str) -> String {
-    let escape = |c: char| match c {
-        '"' | '\'' | '\\' => vec![c],
-        c => c.escape_debug().collect(),
-    };
-    text.chars().flat_map(escape).collect()
+/// A name as it can be printed between double quotes on a terminal: control and invisible characters, quotes and
+/// backslashes are escaped.
+pub fn printable(name: &str) -> String {
+    escape(name, &['\''])
+}
+
+/// A sentence of another library, safe to print; its quotes stay.
+pub(crate) fn printable_sentence(text: &str) -> String {
+    escape(text, &['\'', '"', '\\'])
+}
+
+/// A path as it can be printed between double quotes on a terminal.
+pub fn printable_path(path: &Path) -> String {
+    printable(&path.to_string_lossy())
+}
+
+fn escape(text: &str, keep: &[char]) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if keep.contains(&c) { escaped.push(c) } else { escaped.extend(c.escape_debug()) }
+    }
+    escaped
 }
 
 /// The beginning of a name that may be very long, for an error message.
@@ -104,6 +120,7 @@ mod tests {
     #[test]
     fn printing_shows_no_control_characters() {
         assert_eq!(ModelPath::new("a\u{1b}[2Jb\u{202e}").unwrap().to_string(), "a\\u{1b}[2Jb\\u{202e}");
+        assert_eq!(printable("c\" is not signed"), "c\\\" is not signed");
     }
 
     #[test]

@@ -64,12 +64,12 @@ pub struct ModelFile {
     pub file: File,
     /// Size in bytes.
     pub size: u64,
-    identity: Identity,
+    stamp: FileStamp,
 }
 
 /// What changes when a file is written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Identity {
+pub(crate) struct FileStamp {
     device: u64,
     inode: u64,
     size: u64,
@@ -91,7 +91,7 @@ impl ModelTree {
         let kind = match kind_of(&rustix::fs::fstat(&handle).map_err(error)?) {
             FileType::Directory => Kind::Directory { hub_blobs: hub_blobs(&handle), handle },
             FileType::RegularFile => Kind::File { name: ModelPath::new(&base_name(location)?)?, file: File::from(handle) },
-            other => return Err(ManifestError::SpecialFile { path: location.display().to_string(), kind: describe(other) }),
+            other => return Err(ManifestError::SpecialFile { path: crate::printable_path(location), kind: describe(other) }),
         };
         Ok(Self { location: location.to_owned(), kind })
     }
@@ -165,7 +165,7 @@ impl ModelTree {
             let kind = describe(FileType::from_raw_mode(metadata.mode()));
             return Err(ManifestError::SpecialFile { path: found.path.to_string(), kind });
         }
-        Ok(ModelFile { identity: Identity::new(&metadata), size: metadata.size(), file })
+        Ok(ModelFile { stamp: FileStamp::new(&metadata), size: metadata.size(), file })
     }
 
     /// An error about reading the file `name` of this model.
@@ -183,12 +183,12 @@ impl FoundFile {
 }
 
 impl ModelFile {
-    pub(crate) fn identity(&self) -> Identity {
-        self.identity
+    pub(crate) fn stamp(&self) -> FileStamp {
+        self.stamp
     }
 }
 
-impl Identity {
+impl FileStamp {
     fn new(metadata: &std::fs::Metadata) -> Self {
         Self {
             device: metadata.dev(),
@@ -325,7 +325,7 @@ impl Scan<'_> {
 
 fn utf8(prefix: &str, name: &[u8]) -> Result<String, ManifestError> {
     String::from_utf8(name.to_vec()).map_err(|_| ManifestError::NonUtf8Name {
-        directory: crate::printable(prefix),
+        directory: if prefix.is_empty() { ".".to_owned() } else { crate::printable(prefix) },
         name: crate::printable(&String::from_utf8_lossy(name)),
     })
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use sentry_bundle::BundleError;
-use sentry_manifest::ManifestError;
+use sentry_manifest::{ManifestError, ModelPath, printable_path};
 use sentry_trust::{Difference, KeyError, SignError, VerifyError};
 
 /// Why a model was not signed or not verified.
@@ -23,14 +23,30 @@ pub enum Error {
     /// A key cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// A key file cannot be used.
+    #[error("\"{}\": {source}", printable_path(path))]
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with the key.
+        source: KeyError,
+    },
+    /// The caller asks to leave out a file that is signed.
+    #[error("\"{path}\" is signed and cannot be left out by ignoring \"{ignored}\"")]
+    IgnoresSigned {
+        /// The signed file.
+        path: ModelPath,
+        /// The path to be ignored, escaped for printing.
+        ignored: String,
+    },
     /// There is no signature where one was looked for.
-    #[error("there is no signature at \"{}\"", path.display())]
+    #[error("there is no signature at \"{}\"", printable_path(path))]
     SignatureNotFound {
         /// Where it was looked for.
         path: PathBuf,
     },
     /// The file to be replaced by the new signature is something else.
-    #[error("\"{}\" exists and is no signature; it is left as it is", path.display())]
+    #[error("\"{}\" exists and is no signature; it is left as it is", printable_path(path))]
     WouldOverwrite {
         /// The file.
         path: PathBuf,
@@ -42,7 +58,7 @@ pub enum Error {
         reason: &'static str,
     },
     /// A signature could not be read or written.
-    #[error("cannot {action} \"{}\": {source}", path.display())]
+    #[error("cannot {action} \"{}\": {source}", printable_path(path))]
     Io {
         /// What was tried.
         action: &'static str,
@@ -66,28 +82,15 @@ impl Error {
     /// A stable name of this error for programs.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Sign(SignError::Key(error)) | Self::Key(error) => error.code(),
+            Self::Sign(SignError::Key(error)) | Self::Key(error) | Self::KeyFile { source: error, .. } => error.code(),
             Self::Sign(SignError::Bundle(error)) => error.code(),
             Self::Sign(_) => "self_check",
             Self::Verify(error) => error.code(),
             Self::Manifest(error) => error.code(),
             Self::SignatureNotFound { .. } => "signature_not_found",
             Self::WouldOverwrite { .. } => "would_overwrite",
-            Self::Options { .. } => "usage",
+            Self::Options { .. } | Self::IgnoresSigned { .. } => "usage",
             Self::Io { .. } => "io",
-        }
-    }
-
-    /// What the reader can do about it, where there is something.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Sign(SignError::Key(error)) | Self::Key(error) => error.hint(),
-            Self::Sign(_) => None,
-            Self::Verify(error) => error.hint(),
-            Self::Manifest(error) => error.hint(),
-            Self::SignatureNotFound { .. } => Some("name it with --signature FILE; without a signature nothing can be checked".to_owned()),
-            Self::WouldOverwrite { .. } => Some("choose another file with --signature".to_owned()),
-            Self::Options { .. } | Self::Io { .. } => None,
         }
     }
 
@@ -96,7 +99,12 @@ impl Error {
         let unchecked = match self {
             Self::Verify(error) => error.is_unchecked(),
             Self::Manifest(error) => error.is_unchecked(),
-            Self::Sign(_) | Self::Key(_) | Self::SignatureNotFound { .. } | Self::WouldOverwrite { .. } => true,
+            Self::Sign(_)
+            | Self::Key(_)
+            | Self::KeyFile { .. }
+            | Self::IgnoresSigned { .. }
+            | Self::SignatureNotFound { .. }
+            | Self::WouldOverwrite { .. } => true,
             Self::Options { .. } | Self::Io { .. } => true,
         };
         if unchecked { Verdict::Unchecked } else { Verdict::Rejected }

@@ -16,7 +16,7 @@ pub fn hash_model(model: &Path, hash: Algorithm, tensors: bool, observer: &dyn O
     let tree = ModelTree::open(model)?;
     let files = tree.scan(&IgnoreRules::default(), false)?;
     let serialization = Serialization { hash, ..Serialization::default() };
-    let options = sentry_manifest::SignOptions { serialization, annotate: tensors };
+    let options = sentry_manifest::ManifestOptions { serialization, annotate: tensors };
     observer.begin(measure::total_size(&files), files.len());
     Ok(measure::for_signing(&tree, &files, &options, &Cpu::new(), &|bytes| observer.advance(bytes))?)
 }

@@ -43,7 +43,7 @@ pub use sentry_bundle::{Bundle, Material, Statement, uris};
 pub use sentry_hash::{Algorithm, Cpu, Digest};
 pub use sentry_manifest::{
     Annotation, GIT_PATHS, Manifest, ManifestError, Method, ModelPath, Resource, ResourcePath, Serialization, Shard, TensorDigest,
-    printable,
+    printable, printable_path,
 };
 pub use sentry_trust::{
     Difference, DifferenceKind, Identity, KeyAlgorithm, KeyError, Model, PrivateKey, PublicKey, SignError, Signer, TrustedKey,

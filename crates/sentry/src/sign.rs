@@ -9,7 +9,7 @@ use sentry_hash::{Algorithm, Cpu};
 use sentry_manifest::{FoundFile, GIT_PATHS, IgnoreRules, Method, ModelPath, ModelTree, Serialization, measure};
 use sentry_trust::{KeyAlgorithm, Signer};
 
-use crate::signature_file::{check_replaceable, default_signature_path, path_inside, write_signature};
+use crate::signature_file::{SIGNATURE_NAME, check_replaceable, default_signature_path, path_inside, write_signature};
 use crate::{Error, Observer, SignOptions};
 
 /// What was signed, and where the signature is.
@@ -47,7 +47,7 @@ pub fn sign_model(model: &Path, signer: &dyn Signer, options: &SignOptions, obse
     let files = tree.scan(&rules, options.allow_symlinks)?;
     let bytes = measure::total_size(&files);
     let serialization = serialization(&tree, options, inside.as_ref());
-    let measure_options = sentry_manifest::SignOptions { serialization, annotate: options.annotate };
+    let measure_options = sentry_manifest::ManifestOptions { serialization, annotate: options.annotate };
     observer.begin(bytes, files.len());
     let manifest = measure::for_signing(&tree, &files, &measure_options, &Cpu::new(), &|bytes| observer.advance(bytes))?;
 
@@ -104,10 +104,14 @@ fn notes(tree: &ModelTree, files: &[FoundFile], options: &SignOptions, signer: &
     if signer.key_algorithm() == KeyAlgorithm::Ed25519 {
         forms.push("Ed25519");
     }
+    let other_signature = files.iter().any(|file| file.path.as_str() == SIGNATURE_NAME);
     let mut notes: Vec<String> =
         forms.into_iter().map(|form| format!("model-signing 1.1.1 does not read signatures with {form}; sentry does")).collect();
     if options.hash == Algorithm::Blake3 && options.shard_size.is_none() {
         notes.push("model-signing 1.1.1 reads BLAKE3 signatures in its Python API, not on its command line".to_owned());
+    }
+    if other_signature {
+        notes.push(format!("this signature also covers the {SIGNATURE_NAME} in the model; to sign the model again there breaks it"));
     }
     notes
 }

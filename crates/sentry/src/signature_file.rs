@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use sentry_bundle::BundleError;
 use sentry_bundle::limits::MAX_BUNDLE_BYTES;
-use sentry_manifest::{ManifestError, ModelPath, ModelTree, printable};
+use sentry_manifest::{ManifestError, ModelPath, ModelTree, printable_path};
 use sentry_trust::UnverifiedBundle;
 
 use crate::Error;
@@ -43,7 +44,7 @@ pub fn read_bundle(path: &Path) -> Result<UnverifiedBundle, Error> {
     let file = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path).map_err(io)?;
     let metadata = file.metadata().map_err(io)?;
     if !metadata.is_file() {
-        let path = printable(&path.to_string_lossy());
+        let path = printable_path(path);
         return Err(ManifestError::SpecialFile { path, kind: "directory, pipe or device" }.into());
     }
     if metadata.len() > MAX_BUNDLE_BYTES {
@@ -71,7 +72,10 @@ pub fn path_inside(tree: &ModelTree, signature: &Path) -> Result<Option<ModelPat
     };
     let resolved = resolve(parent)?.join(name);
     match resolved.strip_prefix(resolve(tree.location())?) {
-        Ok(inside) => Ok(Some(ModelPath::new(&inside.to_string_lossy())?)),
+        Ok(inside) => match inside.to_str() {
+            Some(inside) => Ok(Some(ModelPath::new(inside)?)),
+            None => Err(ManifestError::NonUtf8Name { directory: ".".to_owned(), name: printable_path(inside) }.into()),
+        },
         Err(_) => Ok(None),
     }
 }
@@ -140,11 +144,12 @@ fn give_name(file: &File, directory: &File, name: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A name that no other process of this machine uses at the moment.
+/// A name that nobody else uses.
 fn temporary_path(path: &Path) -> PathBuf {
+    let random = RandomState::new().build_hasher().finish();
     let mut name = OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".{}.tmp", std::process::id()));
+    name.push(format!(".{random:016x}.tmp"));
     PathBuf::from(name)
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use sentry_hash::Cpu;
-use sentry_manifest::{EntryKind, IgnoreRules, Manifest, ManifestError, ModelPath, ModelTree, ResourcePath, measure};
+use sentry_manifest::{EntryKind, IgnoreRules, Manifest, ManifestError, ModelPath, ModelTree, ResourcePath, measure, printable};
 use sentry_trust::{Listing, Model, Verified, Verifier, VerifyError, pair_names};
 
 use crate::signature_file::{SIGNATURE_NAME, default_signature_path, path_inside, read_bundle};
@@ -43,18 +43,20 @@ pub(crate) fn ignore_rules(tree: &ModelTree, signature: &Path, manifest: &Manife
         ModelPath::new(path)?;
         callers.add(path);
     }
-    if let Some(path) = path_inside(tree, signature)? {
-        callers.add_signature(&path);
-    }
     for path in manifest.paths() {
         if let ResourcePath::File(path) = path
             && let Some(ignored) = callers.hides(path, EntryKind::File)
         {
-            let ignored = sentry_manifest::printable(ignored);
-            return Err(ManifestError::ResourceIgnored { name: path.to_string(), ignored }.into());
+            return Err(Error::IgnoresSigned { path: path.clone(), ignored: printable(ignored) });
         }
     }
     let mut rules = callers;
+    if let Some(path) = path_inside(tree, signature)? {
+        if manifest.paths().contains(&ResourcePath::File(path.clone())) {
+            return Err(ManifestError::ResourceIgnored { name: path.to_string(), ignored: path.to_string() }.into());
+        }
+        rules.add_signature(&path);
+    }
     for recorded in &manifest.serialization().ignore_paths {
         match ModelPath::new(recorded) {
             // The signature's customary place hides one file, also when the signature lies elsewhere now.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use sentry_hash::Digest;
-use sentry_manifest::{Annotation, FoundFile, Manifest, Method, Resource, ResourcePath, SafetensorsAnnotation, Shard, printable};
+use sentry_manifest::{
+    Annotation, FoundFile, Manifest, MeasuredResource, Method, Resource, ResourcePath, SafetensorsAnnotation, Shard, printable,
+};
 
 /// The files of a model as they were listed, and what the caller makes of those that are not signed.
 #[derive(Debug, Clone, Copy)]
@@ -55,8 +57,12 @@ pub enum DifferenceKind {
     ChangedFile,
     /// The header of a safetensors file is another: names, types, shapes or offsets of its tensors.
     ChangedHeader,
-    /// A tensor with other bytes.
+    /// A tensor with other bytes, or of another type or shape.
     ChangedTensor,
+    /// A tensor that is not signed, in a file whose header was changed. Only a comparison lists these.
+    UnsignedTensor,
+    /// A signed tensor that is not there, in a file whose header was changed. Only a comparison lists these.
+    MissingTensor,
     /// The file's digest holds and its annotation's does not, or the other way round: the statement contradicts
     /// itself.
     AnnotationMismatch,
@@ -71,13 +77,16 @@ impl DifferenceKind {
             Self::ChangedFile => "changed_file",
             Self::ChangedHeader => "changed_header",
             Self::ChangedTensor => "changed_tensor",
+            Self::UnsignedTensor => "unsigned_tensor",
+            Self::MissingTensor => "missing_tensor",
             Self::AnnotationMismatch => "annotation_mismatch",
         }
     }
 }
 
 impl Difference {
-    fn new(kind: DifferenceKind, file: &str) -> Self {
+    /// A difference that says no more than where it is.
+    pub fn new(kind: DifferenceKind, file: &str) -> Self {
         Self { kind, file: file.to_owned(), shard: None, tensor: None, expected: None, found: None }
     }
 
@@ -99,6 +108,8 @@ impl fmt::Display for Difference {
             DifferenceKind::ChangedFile => write!(f, "\"{file}\" was changed")?,
             DifferenceKind::ChangedHeader => write!(f, "the header of \"{file}\" was changed")?,
             DifferenceKind::ChangedTensor => write!(f, "tensor \"{}\" in \"{file}\" was changed", tensor.unwrap_or_default())?,
+            DifferenceKind::UnsignedTensor => write!(f, "tensor \"{}\" in \"{file}\" is not signed", tensor.unwrap_or_default())?,
+            DifferenceKind::MissingTensor => write!(f, "tensor \"{}\" in \"{file}\" is missing", tensor.unwrap_or_default())?,
             DifferenceKind::AnnotationMismatch => match tensor {
                 Some(tensor) => write!(f, "the signed digests of \"{file}\" and its tensor \"{tensor}\" contradict each other")?,
                 None => write!(f, "the signed digests of \"{file}\" contradict each other")?,
@@ -112,21 +123,6 @@ impl fmt::Display for Difference {
             _ => Ok(()),
         }
     }
-}
-
-/// What the kinds of difference suggest to the reader.
-pub(crate) fn hint(differences: &[Difference]) -> Option<String> {
-    let any = |kind| differences.iter().any(|difference| difference.kind == kind);
-    let hint = if any(DifferenceKind::AnnotationMismatch) {
-        "do not use this model: its signature blesses two different contents"
-    } else if differences.iter().any(|difference| difference.kind != DifferenceKind::UnsignedFile) {
-        "do not use this model; fetch it again from its publisher"
-    } else if !differences.is_empty() {
-        "remove the files that are not signed, or allow them with --ignore PATH or --ignore-unsigned-files"
-    } else {
-        return None;
-    };
-    Some(hint.to_owned())
 }
 
 /// Pairs every signed path with the file of that name.
@@ -168,7 +164,7 @@ fn leaves_out_empty_files(manifest: &Manifest) -> bool {
 }
 
 /// Every difference between what was signed and what was measured, resource by resource.
-pub fn differences(signed: &[Resource], measured: &[Resource]) -> Vec<Difference> {
+pub fn differences(signed: &[Resource], measured: &[MeasuredResource]) -> Vec<Difference> {
     // Unequal lengths cannot come from `measure`; if they do, nothing was checked.
     if signed.len() != measured.len() {
         return signed.iter().map(|resource| Difference::new(DifferenceKind::MissingFile, resource.path.as_str())).collect();
@@ -176,7 +172,8 @@ pub fn differences(signed: &[Resource], measured: &[Resource]) -> Vec<Difference
     signed.iter().zip(measured).flat_map(|(signed, measured)| resource_differences(signed, measured)).collect()
 }
 
-fn resource_differences(signed: &Resource, measured: &Resource) -> Vec<Difference> {
+fn resource_differences(signed: &Resource, found: &MeasuredResource) -> Vec<Difference> {
+    let measured = &found.resource;
     let name = signed.path.as_str();
     let file = |kind| Difference { shard: signed.shard, ..Difference::new(kind, name) };
     if signed.path != measured.path {
@@ -185,6 +182,10 @@ fn resource_differences(signed: &Resource, measured: &Resource) -> Vec<Differenc
     if signed.shard != measured.shard {
         let end = |shard: Option<Shard>| shard.map(|shard| format!("an end at byte {}", shard.end));
         return vec![Difference { expected: end(signed.shard), found: end(measured.shard), ..file(DifferenceKind::ChangedFile) }];
+    }
+    if let Some((expected, found)) = found.size_differs {
+        let bytes = |number| Some(format!("{number} bytes of tensors"));
+        return vec![Difference { expected: bytes(expected), found: bytes(found), ..file(DifferenceKind::ChangedFile) }];
     }
     let file = |kind| file(kind).with_digests(&signed.digest, &measured.digest);
     let same_file = signed.digest == measured.digest;

@@ -29,6 +29,12 @@ pub enum KeyError {
     /// The private key is encrypted in the way of old OpenSSL versions, outside of PKCS#8.
     #[error("the private key uses the outdated encryption of OpenSSL's own PEM format")]
     LegacyEncryption,
+    /// The private key is encrypted in a way that is not read.
+    #[error("the private key uses an encryption that is not supported: {reason}")]
+    UnsupportedEncryption {
+        /// What is not supported.
+        reason: String,
+    },
     /// The password does not open the private key.
     #[error("the password does not open the private key")]
     Password,
@@ -69,7 +75,7 @@ impl KeyError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Pem { .. } | Self::WrongKind { .. } => "key_pem",
-            Self::Encrypted | Self::LegacyEncryption => "key_encrypted",
+            Self::Encrypted | Self::LegacyEncryption | Self::UnsupportedEncryption { .. } => "key_encrypted",
             Self::Password => "key_password",
             Self::CurveNotAllowed { .. } => "curve_not_allowed",
             Self::ExplicitCurveParameters => "explicit_curve_parameters",
@@ -78,18 +84,6 @@ impl KeyError {
             Self::Unsupported { .. } => "unsupported_key",
             Self::Library { .. } => "cryptographic_library",
         }
-    }
-
-    /// What the reader can do about it, where there is something.
-    pub fn hint(&self) -> Option<String> {
-        let hint = match self {
-            Self::Encrypted => "give the password with --password-file, in SENTRY_KEY_PASSWORD, or at the prompt",
-            Self::LegacyEncryption => "convert it: openssl pkcs8 -topk8 -in OLD -out NEW",
-            Self::Pem { .. } | Self::Rsa | Self::CurveNotAllowed { .. } | Self::Unsupported { .. } => "make one with: sentry keygen",
-            Self::ExplicitCurveParameters => "make the key again with: openssl ecparam -name prime256v1 -param_enc named_curve -genkey",
-            _ => return None,
-        };
-        Some(hint.to_owned())
     }
 }
 
@@ -122,7 +116,7 @@ pub enum SignatureError {
         found: String,
     },
     /// The mathematics say no: another key, or other bytes.
-    #[error("the signature does not match the statement under the trusted key {trusted}")]
+    #[error("the signature does not match the statement under the trusted key {trusted}{}", other_key(.hinted))]
     Invalid {
         /// Fingerprint of the trusted key.
         trusted: String,
@@ -139,16 +133,6 @@ impl SignatureError {
             Self::Scalar { .. } => "signature_scalar",
             Self::LabelMismatch { .. } => "key_label_mismatch",
             Self::Invalid { .. } => "signature_invalid",
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Invalid { hinted: Some(hinted), .. } => Some(format!("the file says it was signed with another key, {hinted}")),
-            Self::Invalid { hinted: None, .. } => {
-                Some("the statement was altered after signing, or the signature belongs to another one".to_owned())
-            }
-            _ => None,
         }
     }
 }
@@ -192,19 +176,6 @@ impl VerifyError {
         }
     }
 
-    /// What the reader can do about it, where there is something.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Bundle(error) => error.hint(),
-            Self::Signature(error) => error.hint(),
-            Self::Manifest(error) => error.hint(),
-            Self::Method { .. } => {
-                Some("this version checks signatures of the method key only; model-signing checks the others".to_owned())
-            }
-            Self::Differs(differences) => crate::compare::hint(differences),
-        }
-    }
-
     /// Whether the check could not be made, rather than failed.
     pub fn is_unchecked(&self) -> bool {
         match self {
@@ -213,6 +184,10 @@ impl VerifyError {
             Self::Bundle(_) | Self::Signature(_) | Self::Differs(_) => false,
         }
     }
+}
+
+fn other_key(hinted: &Option<String>) -> String {
+    hinted.as_ref().map_or_else(String::new, |hinted| format!("; the file says that it was signed with another key, {hinted}"))
 }
 
 fn summary(differences: &[Difference]) -> String {

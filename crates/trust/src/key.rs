@@ -23,8 +23,9 @@ const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 /// RFC 8410: `id-Ed25519`.
 const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
-/// RFC 5480: `secp256r1`, `secp384r1`, `secp521r1`.
+/// RFC 5480: `secp256r1`, `secp384r1`, `secp521r1`; SEC 2: `secp256k1`, to name what is refused.
 const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+const SECP256K1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.10");
 const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
 const P521: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.35");
 
@@ -69,6 +70,7 @@ impl KeyAlgorithm {
             P256 => Ok(Self::EcdsaP256Sha256),
             P384 => Ok(Self::EcdsaP384Sha384),
             P521 => Ok(Self::EcdsaP521Sha512),
+            SECP256K1 => Err(KeyError::CurveNotAllowed { found: "secp256k1".to_owned() }),
             other => Err(KeyError::CurveNotAllowed { found: other.to_string() }),
         }
     }
@@ -111,6 +113,11 @@ fn decode_pem(text: &[u8]) -> Result<(&str, Vec<u8>), KeyError> {
         (Some(_), Some(end)) => text[end + PARAMETERS_END.len()..].trim_ascii_start(),
         _ => text,
     };
+    // Blank lines after a key do no harm, and the parser takes one line end only.
+    let key = key.trim_ascii_end();
+    if find(b"-----BEGIN ").is_none() {
+        return Err(KeyError::Pem { reason: "it holds no PEM block".to_owned() });
+    }
     pem::decode_vec(key).map_err(|error| KeyError::Pem { reason: error.to_string() })
 }
 

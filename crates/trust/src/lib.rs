@@ -18,6 +18,7 @@
 mod compare;
 mod error;
 mod key;
+mod sealed;
 mod signer;
 mod verified;
 

@@ -2,10 +2,11 @@
 
 use sentry_bundle::{Bundle, Material, PaeBytes, PublicKeyMaterial, Statement, pae};
 
+use crate::sealed::Sealed;
 use crate::{KeyAlgorithm, KeyError, PrivateKey, SignError, TrustedKey, UnverifiedBundle};
 
-/// Whatever can sign: a key here, later a certificate, a token or Sigstore.
-pub trait Signer {
+/// Whatever can sign: a key here, later a certificate, a token or Sigstore. Only this crate has signers.
+pub trait Signer: Sealed {
     /// What the bundle says of the signer.
     fn material(&self) -> Material;
 
@@ -24,6 +25,8 @@ pub trait Signer {
     /// [`SignError::SelfCheck`].
     fn check(&self, bundle: &UnverifiedBundle) -> Result<(), SignError>;
 }
+
+impl Sealed for PrivateKey {}
 
 impl Signer for PrivateKey {
     fn material(&self) -> Material {

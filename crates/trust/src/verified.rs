@@ -10,11 +10,14 @@
 //! 6. The model's files are those listed, no more and no fewer.
 //! 7. Every listed digest, and every annotation's, is that of the bytes that were read.
 
+use std::fmt;
+
 use sentry_bundle::{Bundle, BundleError, Material, PublicKeyMaterial, Statement, pae};
 use sentry_hash::{Algorithm, Digest};
 use sentry_manifest::{Measured, printable};
 
 use crate::compare::{Listing, differences, pair_names};
+use crate::sealed::Sealed;
 use crate::{KeyAlgorithm, PublicKey, SignatureError, VerifyError};
 
 /// Something whose signature was checked, with who signed it. Only this module can make one.
@@ -47,6 +50,7 @@ impl<T> Verified<T> {
 #[non_exhaustive]
 pub enum Identity {
     /// The holder of a key that the caller trusts.
+    #[non_exhaustive]
     Key {
         /// How the key signs.
         algorithm: KeyAlgorithm,
@@ -55,8 +59,17 @@ pub enum Identity {
     },
 }
 
-/// Decides whether a bundle was signed by someone its caller trusts.
-pub trait Verifier {
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key { algorithm, fingerprint } => write!(f, "key {fingerprint} ({algorithm})"),
+        }
+    }
+}
+
+/// Decides whether a bundle was signed by someone its caller trusts. Only this crate has verifiers: one that says yes
+/// to everything would make a [`Verified`] of anything.
+pub trait Verifier: Sealed {
     /// Checks steps 2 to 4.
     ///
     /// # Errors
@@ -111,6 +124,8 @@ impl TrustedKey<'_> {
         }
     }
 }
+
+impl Sealed for TrustedKey<'_> {}
 
 impl Verifier for TrustedKey<'_> {
     fn verify(&self, bundle: &Bundle) -> Result<Identity, VerifyError> {

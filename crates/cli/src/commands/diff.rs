@@ -21,14 +21,18 @@ pub fn run(arguments: &Diff, output: &Output) -> anyhow::Result<ExitCode> {
     }))?;
     for difference in differences {
         let mark = match difference.kind {
-            DifferenceKind::UnsignedFile => "added",
-            DifferenceKind::MissingFile => "removed",
+            DifferenceKind::UnsignedFile | DifferenceKind::UnsignedTensor => "added",
+            DifferenceKind::MissingFile | DifferenceKind::MissingTensor => "removed",
             _ => "changed",
         };
         let inside = difference.tensor.as_ref().map(|tensor| format!("#{}", printable(tensor))).unwrap_or_default();
         let header = if difference.kind == DifferenceKind::ChangedHeader { " (header)" } else { "" };
         output.print(format!("{mark:8} {}{inside}{header}", printable(&difference.file)))?;
     }
-    output.say(format!("{} compared, {}; who signed was not checked", comparison.compared, count(differences.len(), "difference")));
+    output.say(format!(
+        "{} compared, {}; who signed was not checked",
+        count(comparison.compared, "signed digest"),
+        count(differences.len(), "difference")
+    ));
     Ok(if differences.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

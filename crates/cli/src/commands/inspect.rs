@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use sentry::{Annotation, Bundle, Manifest, Material, Method, Resource, Statement, printable};
+use sentry::{Annotation, Bundle, Manifest, Material, Method, Resource, Statement, printable, printable_path};
 use serde_json::json;
 
 use crate::args::Inspect;
@@ -14,9 +14,9 @@ pub fn run(arguments: &Inspect, output: &Output) -> anyhow::Result<ExitCode> {
     let statement = Statement::parse(&bundle.payload).map_err(sentry::Error::from)?;
     if output.is_json() {
         let payload: serde_json::Value = serde_json::from_slice(&bundle.payload)?;
-        output.document(&json!({"checked": false, "signer": signer(bundle), "statement": payload}))?;
+        output.document(&json!({"checked": false, "signer": signer_json(bundle), "statement": payload}))?;
     }
-    output.print(format!("signature   {}", arguments.signature.display()))?;
+    output.print(format!("signature   {}", printable_path(&arguments.signature)))?;
     output.print(format!("claims      to be signed by {}", signer(bundle)))?;
     output.print(format!("subject     {}", printable(&statement.subject)))?;
     if let Some(version) = statement.version {
@@ -43,13 +43,23 @@ fn signer(bundle: &Bundle) -> String {
     }
 }
 
+fn signer_json(bundle: &Bundle) -> serde_json::Value {
+    match &bundle.material {
+        Material::PublicKey(key) => json!({"method": "key", "hint": key.hint, "key_details": key.key_details}),
+        Material::CertificateChain(chain) => json!({"method": "certificate", "certificates": chain.len()}),
+        Material::Sigstore { log_entries, .. } => json!({"method": "sigstore", "log_entries": log_entries}),
+    }
+}
+
 fn list(manifest: &Manifest, with_tensors: bool, output: &Output) -> anyhow::Result<()> {
     let serialization = manifest.serialization();
     let method = match serialization.method {
         Method::Files => "whole files".to_owned(),
         Method::Shards { size: bytes, .. } => format!("shards of {}", size(bytes)),
     };
-    output.print(format!("covers      {}, {}", count(manifest.paths().len(), "file"), count(manifest.tensors(), "tensor")))?;
+    let known: u64 = manifest.resources().iter().filter_map(known_size).sum();
+    let known = if known > 0 { format!(", {} of known size", size(known)) } else { String::new() };
+    output.print(format!("covers      {}, {}{known}", count(manifest.paths().len(), "file"), count(manifest.tensors(), "tensor")))?;
     output.print(format!("hashed      {method} with {}", serialization.hash))?;
     output.print(format!("root        {}", manifest.root()))?;
     for path in &serialization.ignore_paths {
@@ -67,14 +77,25 @@ fn list(manifest: &Manifest, with_tensors: bool, output: &Output) -> anyhow::Res
     Ok(())
 }
 
-/// How large a resource is, where its annotation tells, and that it has one.
-fn extent(resource: &Resource) -> String {
-    match &resource.annotation {
-        Some(Annotation::Safetensors(annotation)) => {
-            let bytes = annotation.tensors.iter().filter_map(|tensor| tensor.dtype.size_of(&tensor.shape)).sum();
-            format!("  ({} of {})", size(bytes), count(annotation.tensors.len(), "tensor"))
+/// Bytes of a resource as far as the signature tells: of its tensors, or of a shard.
+fn known_size(resource: &Resource) -> Option<u64> {
+    match (&resource.annotation, resource.shard) {
+        (Some(Annotation::Safetensors(annotation)), _) => {
+            Some(annotation.tensors.iter().filter_map(|tensor| tensor.dtype.size_of(&tensor.shape)).sum())
         }
-        Some(Annotation::Blake3(_)) => "  (and BLAKE3)".to_owned(),
-        None => String::new(),
+        (_, Some(shard)) => Some(shard.end - shard.start),
+        _ => None,
+    }
+}
+
+/// What a signature says of a resource besides its digest.
+fn extent(resource: &Resource) -> String {
+    match (&resource.annotation, known_size(resource)) {
+        (Some(Annotation::Safetensors(annotation)), Some(bytes)) => {
+            format!("  ({}, {})", count(annotation.tensors.len(), "tensor"), size(bytes))
+        }
+        (Some(Annotation::Blake3(_)), _) => "  (BLAKE3 digest as well)".to_owned(),
+        (_, Some(bytes)) => format!("  ({})", size(bytes)),
+        _ => String::new(),
     }
 }

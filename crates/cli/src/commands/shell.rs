@@ -18,7 +18,7 @@ pub fn completions(arguments: &Completions, output: &Output) -> anyhow::Result<E
 pub fn man(arguments: &Man, output: &Output) -> anyhow::Result<ExitCode> {
     std::fs::create_dir_all(&arguments.out)
         .and_then(|()| clap_mangen::generate_to(Arguments::command(), &arguments.out))
-        .with_context(|| format!("cannot write to \"{}\"", arguments.out.display()))?;
-    output.say(format!("manual pages are in {}", arguments.out.display()));
+        .with_context(|| format!("cannot write to \"{}\"", sentry::printable_path(&arguments.out)))?;
+    output.say(format!("manual pages are in {}", sentry::printable_path(&arguments.out)));
     Ok(ExitCode::SUCCESS)
 }

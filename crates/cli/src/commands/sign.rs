@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use sentry::SignOptions;
+use sentry::{SignOptions, printable_path};
 use serde_json::json;
 
 use crate::args::Sign;
@@ -20,7 +20,7 @@ pub fn run(arguments: &Sign, output: &Output) -> anyhow::Result<ExitCode> {
         version: arguments.artifact_version,
         annotate: !arguments.no_annotations,
     };
-    let key = private_key(&arguments.key, &arguments.password)?;
+    let key = private_key(&arguments.key, arguments.password_file.as_deref())?;
     let progress = Progress::new(output);
     let signed = sentry::sign_model(&arguments.model, &key, &options, &progress)?;
     drop(progress);
@@ -41,10 +41,10 @@ pub fn run(arguments: &Sign, output: &Output) -> anyhow::Result<ExitCode> {
     let tensors = if tensors > 0 { format!(", {}", count(tensors, "tensor")) } else { String::new() };
     output.say(format!(
         "signed {} ({}, {}{tensors})\n  signature  {}\n  key        {}",
-        arguments.model.display(),
+        printable_path(&arguments.model),
         count(files, "file"),
         size(signed.bytes),
-        signed.signature.display(),
+        printable_path(&signed.signature),
         key.public().fingerprint(),
     ));
     for note in &signed.notes {

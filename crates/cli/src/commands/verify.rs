@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use sentry::{Identity, Method, Model, TrustedKey, Verified, VerifyOptions, printable, uris};
+use sentry::{GIT_PATHS, Identity, Manifest, Method, Model, TrustedKey, Verified, VerifyOptions, printable, printable_path, uris};
 use serde_json::json;
 
 use crate::args::Verify;
@@ -23,7 +23,7 @@ pub fn run(arguments: &Verify, output: &Output) -> anyhow::Result<ExitCode> {
     if output.is_json() {
         output.document(&document(arguments, &options, &verified))?;
     }
-    output.say(report(arguments, &verified));
+    output.say(report(arguments, &options, &verified));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -39,10 +39,10 @@ fn document(arguments: &Verify, options: &VerifyOptions, verified: &Verified<Mod
         "artifact": arguments.model.display().to_string(),
         "signature": arguments.signature_path().display().to_string(),
         "signer": match verified.identity() {
-            Identity::Key { algorithm, fingerprint } => {
+            Identity::Key { algorithm, fingerprint, .. } => {
                 json!({"method": "key", "algorithm": algorithm.name(), "fingerprint": fingerprint})
             }
-            other => json!({"method": format!("{other:?}")}),
+            other => json!({"method": other.to_string()}),
         },
         "statement": {
             "predicate_type": uris::MODEL_SIGNING_V1,
@@ -62,28 +62,36 @@ fn document(arguments: &Verify, options: &VerifyOptions, verified: &Verified<Mod
     })
 }
 
-fn report(arguments: &Verify, verified: &Verified<Model>) -> String {
+fn report(arguments: &Verify, options: &VerifyOptions, verified: &Verified<Model>) -> String {
     let model = verified.value();
     let manifest = &model.statement().manifest;
-    let signer = match verified.identity() {
-        Identity::Key { algorithm, fingerprint } => format!("key {fingerprint} ({algorithm})"),
-        other => format!("{other:?}"),
-    };
     let tensors = match manifest.tensors() {
         0 => String::new(),
         tensors => format!(", {}", count(tensors, "tensor")),
     };
     let mut text = format!(
-        "verified {} ({}, {}{tensors})\n  signed by  {signer}",
-        arguments.model.display(),
+        "verified {} ({}, {}{tensors})\n  signed by  {}",
+        printable_path(&arguments.model),
         count(manifest.paths().len(), "file"),
         size(model.bytes()),
+        verified.identity(),
     );
     if let Some(version) = model.statement().version {
         text.push_str(&format!("\n  version    {version}"));
+    }
+    for path in left_out(arguments, options, manifest) {
+        text.push_str(&format!("\n  left out, not checked: {}", printable(path)));
     }
     for name in model.unsigned() {
         text.push_str(&format!("\n  not signed, not checked: {}", printable(name)));
     }
     text
+}
+
+/// What was left out besides Git's own files and the signature.
+fn left_out<'a>(arguments: &Verify, options: &'a VerifyOptions, manifest: &'a Manifest) -> Vec<&'a String> {
+    let signature = arguments.signature_path();
+    let is_usual = |path: &str| GIT_PATHS.contains(&path) || path == "model.sig" || arguments.model.join(path) == signature;
+    let recorded = manifest.serialization().ignore_paths.iter().filter(|path| !is_usual(path));
+    recorded.chain(&options.ignore).collect()
 }

@@ -5,6 +5,7 @@ use aws_lc_rs::rand::{SystemRandom, fill};
 use aws_lc_rs::signature::{EcdsaKeyPair, Ed25519KeyPair, KeyPair};
 use pkcs8::der::pem::{self, LineEnding};
 use pkcs8::der::{Decode, ErrorKind, Tag};
+use pkcs8::pkcs5::Error::{NoPbes1CryptSupport, UnsupportedAlgorithm as Unsupported};
 use pkcs8::pkcs5::pbes2;
 use pkcs8::{EncryptedPrivateKeyInfoRef, PrivateKeyInfoRef};
 use sec1::{EcParameters, EcPrivateKey};
@@ -55,7 +56,12 @@ impl PrivateKey {
             "EC PRIVATE KEY" => Self::from_sec1(&der),
             "ENCRYPTED PRIVATE KEY" => {
                 let encrypted = EncryptedPrivateKeyInfoRef::from_der(&der).map_err(|error| der_error(&error))?;
-                let decrypted = encrypted.decrypt(password.ok_or(KeyError::Encrypted)?).map_err(|_| KeyError::Password)?;
+                let decrypted = encrypted.decrypt(password.ok_or(KeyError::Encrypted)?).map_err(|error| match error {
+                    pkcs8::Error::EncryptedPrivateKey(error @ (Unsupported { .. } | NoPbes1CryptSupport)) => {
+                        KeyError::UnsupportedEncryption { reason: error.to_string() }
+                    }
+                    _ => KeyError::Password,
+                })?;
                 Self::from_pkcs8(decrypted.as_bytes())
             }
             found => Err(KeyError::WrongKind { found: found.to_owned(), expected: "a private key" }),

@@ -1,0 +1,77 @@
+//! What a reader can do about an error, by the command that met it. The libraries say what is wrong; only here is it
+//! known what was typed.
+
+use sentry::{DifferenceKind, Error};
+
+use crate::args::Command;
+
+/// The hint for an error, where there is something to do.
+pub fn hint(command: &Command, error: &Error) -> Option<&'static str> {
+    let code = error.code();
+    match command {
+        Command::Sign(_) => signing(code),
+        Command::Verify(_) => verifying(code, error),
+        Command::Inspect(_) | Command::Diff(_) => reading_signature(code),
+        _ => None,
+    }
+}
+
+fn signing(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "symlink" => "replace the link by the file, or sign with --allow-symlinks",
+        "symlink_escape" => "copy the file into the model; links may only lead to files inside",
+        "special_file" => "remove it, or leave it out with --ignore",
+        "file_changed_while_read" => "make sure that nothing writes to the model, then sign again",
+        "ambiguous_names" | "non_utf8_name" | "unsafe_path" => "rename the file",
+        "empty_manifest" => "the model has no file, or all of them are ignored",
+        "empty_file" => "sign whole files, without --shard-size, or leave it out with --ignore",
+        "would_overwrite" => "choose another file with --signature",
+        "key_encrypted" => "give the password with --password-file, in SENTRY_KEY_PASSWORD, or at the prompt",
+        "key_password" => "check the password in --password-file or SENTRY_KEY_PASSWORD",
+        "key_pem" | "rsa_key" | "curve_not_allowed" | "unsupported_key" => "make a key with: sentry keygen",
+        "explicit_curve_parameters" => "make a key with: sentry keygen, or: openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256",
+        safetensors if safetensors.starts_with("safetensors_") => {
+            "save the file again with the safetensors library, or sign with --no-annotations"
+        }
+        _ => return None,
+    })
+}
+
+fn verifying(code: &str, error: &Error) -> Option<&'static str> {
+    Some(match code {
+        "signature_not_found" => "name the signature with --signature; a publisher makes one with: sentry sign",
+        "signature_invalid" => "the key is not the signer's, or the statement was altered after signing",
+        "certificate_method_unsupported" | "sigstore_method_unsupported" => {
+            "this version checks signatures of the method key only; model-signing checks the others"
+        }
+        "legacy_v0_2" => "ask the publisher to sign the model again with a current tool",
+        "key_pem" | "rsa_key" | "curve_not_allowed" | "unsupported_key" | "point_not_on_curve" => {
+            "ask the signer for the public key: the file that ends in .pub"
+        }
+        "file_changed_while_read" => "make sure that nothing writes to the model, then verify again",
+        "json_invalid" | "json_field" | "media_type" => "is this a signature file made by sentry or model-signing?",
+        "symlink" | "symlink_escape" | "symlink_cycle" | "special_file" => "no signature covers it; remove it, or fetch the model again",
+        "model_differs" => return Some(differing(error)),
+        _ => return None,
+    })
+}
+
+fn differing(error: &Error) -> &'static str {
+    let differences = error.differences();
+    if differences.iter().any(|difference| difference.kind == DifferenceKind::AnnotationMismatch) {
+        "do not use this model: its signature blesses two different contents"
+    } else if differences.iter().any(|difference| difference.kind != DifferenceKind::UnsignedFile) {
+        "do not use this model; fetch it again from its publisher"
+    } else {
+        "remove the files that are not signed, or allow them with --ignore PATH or --ignore-unsigned-files"
+    }
+}
+
+fn reading_signature(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "json_invalid" | "json_field" | "media_type" | "special_file" | "bundle_too_large" => {
+            "is this a signature file made by sentry or model-signing?"
+        }
+        _ => return None,
+    })
+}
