@@ -144,6 +144,25 @@ def huge_declared_sparse_file(world):
 
 
 @case("model_differs", naive=False)
+def huge_declared_sparse_file__and_another_header(world):
+    """Also where the header no longer tells how long the file should be: the signed tensors do."""
+    world.honest()
+    with open(world.model / FIRST, "r+b") as file:
+        file.seek(12)
+        file.write(b"?")
+    os.truncate(world.model / FIRST, TIB)
+    return world.verify(differences={("changed_file", FIRST, None)}, memory=512 * MIB)
+
+
+@case("too_many_resources")
+def huge_declared_sparse_file__shards_of_one_byte(world):
+    """A million shards are counted before they are listed."""
+    world.base()
+    sparse(world.model / "huge.bin", TIB)
+    return world.signing("--shard-size", "1", memory=512 * MIB)
+
+
+@case("model_differs", naive=False)
 def huge_declared_sparse_file__after_the_last_shard(world):
     """The shards say how long the file is."""
     world.honest(shard_size=100_000)

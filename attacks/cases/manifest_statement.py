@@ -139,9 +139,9 @@ def ignored_file_is_loaded__shard_under_ignored_folder(world):
     return world.verify()
 
 
-@case("resource_ignored")
+@case("usage")
 def ignored_file_is_loaded__by_the_command_line(world):
-    """Strict: a verifier cannot ignore what was signed; it is neither verified nor missing."""
+    """A verifier cannot ignore what was signed: a contradiction in the options, not a fault of the model."""
     world.honest()
     return world.verify("--ignore", str(world.model / "config.json"))
 

@@ -172,6 +172,16 @@ NFD = "cafe\u0301.txt"
 
 
 @case("ambiguous_names")
+def unicode_nfc_nfd_twins__one_is_ascii(world):
+    """The Kelvin sign is normalised to the letter K."""
+    world.base()
+    world.write("K.txt", b"one")
+    world.write("\u212a.txt", b"two")
+    world.sign(world.statement())
+    return world.verify()
+
+
+@case("ambiguous_names")
 def unicode_nfc_nfd_twins(world):
     world.base()
     world.write(NFC, b"one")
@@ -293,6 +303,15 @@ def signature_path_inside_model_hides_nothing_else__files_beside_it(world):
     world.honest(ignored=("signatures/model.sig",))
     world.write("signatures/evil.bin", b"not signed")
     return world.verify(differences={("unsigned_file", "signatures/evil.bin", None)})
+
+
+@case("model_differs")
+def signature_path_inside_model_hides_nothing_else__folder_of_another_name(world):
+    """The signature lay at `custom.sig` when the model was signed, and lies elsewhere now."""
+    world.signature = world.root / "elsewhere.sig"
+    world.honest(ignored=("custom.sig",))
+    world.write("custom.sig/evil.bin", b"not signed")
+    return world.verify(differences={("unsigned_file", "custom.sig/evil.bin", None)})
 
 
 @case("resource_ignored")

@@ -15,6 +15,7 @@ COULD_NOT_CHECK = {
     "key_pem", "key_encrypted", "key_password", "curve_not_allowed", "explicit_curve_parameters",
     "rsa_key", "point_not_on_curve", "unsupported_key",
     "signature_not_found", "io", "would_overwrite",
+    "usage",
 }  # fmt: skip
 
 Difference = tuple[str, str, str | None]  # kind, file, tensor

@@ -92,6 +92,8 @@ OURS = {
     "million_resources": "rule 15: a test for each limit",
     "name_over_4_kib": "rule 15: a test for each limit",
     "bundle_not_json": "rule 11: strict JSON",
+    "bundle_of_arrays": "rule 11: one meaning, whoever reads it",
+    "parser_private_key": "rule 11: one meaning, whoever reads it",
     "fields": "rule 11: unknown, missing or ill-typed fields",
     "verification_material": "OMS: one method a bundle",
     "certificate_bundle_refused": "stands for the class certificate until that method comes",

@@ -1,6 +1,7 @@
 //! The Sigstore bundle, version 0.3, as OpenSSF Model Signing uses it.
 
-use sentry_manifest::{json, printable};
+use sentry_manifest::json::{self, Object};
+use sentry_manifest::printable;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
@@ -59,15 +60,15 @@ impl Bundle {
         if bundle.media_type != BUNDLE_MEDIA_TYPE {
             return Err(BundleError::MediaType { found: printable(&bundle.media_type) });
         }
-        let material = bundle.verification_material.check()?;
-        let EnvelopeJson { payload, payload_type, signatures } = bundle.dsse_envelope;
+        let material = bundle.verification_material.0.check()?;
+        let EnvelopeJson { payload, payload_type, signatures } = bundle.dsse_envelope.0;
         if payload_type != PAYLOAD_TYPE {
             return Err(BundleError::PayloadType { found: printable(&payload_type) });
         }
         let [signature] = &signatures[..] else {
             return Err(BundleError::SignatureCount { found: signatures.len() });
         };
-        Ok(Self { material, payload: base64::decode("payload", &payload)?, signature: base64::decode("sig", &signature.sig)? })
+        Ok(Self { material, payload: base64::decode("payload", &payload)?, signature: base64::decode("sig", &signature.0.sig)? })
     }
 
     /// The bundle as the text of a file, for the method `key`.
@@ -81,16 +82,16 @@ impl Bundle {
         };
         let json = BundleJson {
             media_type: BUNDLE_MEDIA_TYPE.to_owned(),
-            verification_material: MaterialJson {
-                public_key: Some(PublicKeyJson { hint: key.hint.clone(), ..PublicKeyJson::default() }),
+            verification_material: Object(MaterialJson {
+                public_key: Some(Object(PublicKeyJson { hint: key.hint.clone(), ..PublicKeyJson::default() })),
                 tlog_entries: Some(Vec::new()),
                 ..MaterialJson::default()
-            },
-            dsse_envelope: EnvelopeJson {
+            }),
+            dsse_envelope: Object(EnvelopeJson {
                 payload: base64::encode(&self.payload),
                 payload_type: PAYLOAD_TYPE.to_owned(),
-                signatures: vec![SignatureJson { sig: base64::encode(&self.signature), keyid: Some(String::new()) }],
-            },
+                signatures: vec![Object(SignatureJson { sig: base64::encode(&self.signature), keyid: Some(String::new()) })],
+            }),
         };
         let text = serde_json::to_string(&json).expect("strings and lists always serialise");
         if text.len() as u64 > MAX_BUNDLE_BYTES {
@@ -105,19 +106,19 @@ impl Bundle {
 struct BundleJson {
     media_type: String,
     #[serde(default)]
-    verification_material: MaterialJson,
-    dsse_envelope: EnvelopeJson,
+    verification_material: Object<MaterialJson>,
+    dsse_envelope: Object<EnvelopeJson>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct MaterialJson {
     #[serde(skip_serializing_if = "Option::is_none")]
-    public_key: Option<PublicKeyJson>,
+    public_key: Option<Object<PublicKeyJson>>,
     #[serde(skip_serializing)]
-    x509_certificate_chain: Option<ChainJson>,
+    x509_certificate_chain: Option<Object<ChainJson>>,
     #[serde(skip_serializing)]
-    certificate: Option<CertificateJson>,
+    certificate: Option<Object<CertificateJson>>,
     #[serde(serialize_with = "empty_list")]
     tlog_entries: Option<Vec<IgnoredAny>>,
     #[serde(skip_serializing)]
@@ -141,7 +142,7 @@ struct PublicKeyJson {
 
 #[derive(Deserialize)]
 struct ChainJson {
-    certificates: Vec<CertificateJson>,
+    certificates: Vec<Object<CertificateJson>>,
 }
 
 #[derive(Deserialize)]
@@ -155,7 +156,7 @@ struct CertificateJson {
 struct EnvelopeJson {
     payload: String,
     payload_type: String,
-    signatures: Vec<SignatureJson>,
+    signatures: Vec<Object<SignatureJson>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -175,9 +176,9 @@ impl MaterialJson {
     fn check(self) -> Result<Material, BundleError> {
         let unusable = |reason| Err(BundleError::VerificationMaterial { reason });
         match (self.public_key, self.x509_certificate_chain, self.certificate) {
-            (Some(key), None, None) => key.check(),
-            (None, Some(chain), None) => chain.check(),
-            (None, None, Some(certificate)) => match self.tlog_entries.map_or(0, |entries| entries.len()) {
+            (Some(Object(key)), None, None) => key.check(),
+            (None, Some(Object(chain)), None) => chain.check(),
+            (None, None, Some(Object(certificate))) => match self.tlog_entries.map_or(0, |entries| entries.len()) {
                 0 => unusable("a Sigstore certificate without an entry of a transparency log"),
                 log_entries => Ok(Material::Sigstore { certificate: certificate.decode()?, log_entries }),
             },
@@ -203,7 +204,7 @@ impl ChainJson {
             0 => Err(BundleError::VerificationMaterial { reason: "the certificate chain is empty" }),
             found if found > MAX_CHAIN => Err(BundleError::ChainTooLong { found }),
             _ => {
-                let certificates = self.certificates.iter().map(CertificateJson::decode).collect::<Result<_, _>>()?;
+                let certificates = self.certificates.iter().map(|Object(certificate)| certificate.decode()).collect::<Result<_, _>>()?;
                 Ok(Material::CertificateChain(certificates))
             }
         }

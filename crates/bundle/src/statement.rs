@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use sentry_hash::{Algorithm, Digest};
+use sentry_manifest::json::{self, Object};
 use sentry_manifest::limits::{MAX_NAME_BYTES, MAX_RESOURCES};
 use sentry_manifest::{
-    AnnotationsJson, Manifest, ManifestError, Method, Resource, ResourcePath, Serialization, json, parse_shard_name, printable,
+    AnnotationsJson, Manifest, ManifestError, Method, Resource, ResourcePath, Serialization, parse_shard_name, printable,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -41,7 +42,7 @@ impl Statement {
             MODEL_SIGNING_V0_1 => return Err(BundleError::LegacyV02),
             other => return Err(BundleError::PredicateType { found: printable(other) }),
         }
-        let [subject] = &statement.subject[..] else {
+        let [Object(subject)] = &statement.subject[..] else {
             return Err(BundleError::SubjectCount { found: statement.subject.len() });
         };
         let predicate: PredicateJson = json::parse(statement.predicate.get().as_bytes()).map_err(field)?;
@@ -56,18 +57,26 @@ impl Statement {
     /// Whether a payload calls itself one of model-signing 0.2, whose signatures are over another encoding. Good for
     /// an error message, for nothing has been checked.
     pub fn is_legacy(payload: &[u8]) -> bool {
-        matches!(Self::parse(payload), Err(BundleError::LegacyV02))
+        #[derive(Deserialize)]
+        struct TypeOnly {
+            #[serde(rename = "predicateType")]
+            predicate_type: String,
+        }
+        json::parse::<TypeOnly>(payload).is_ok_and(|statement| statement.predicate_type == MODEL_SIGNING_V0_1)
     }
 
     /// The payload to sign.
     pub fn to_payload(&self) -> Vec<u8> {
         let annotations = self.version.map(|version| BTreeMap::from([(VERSION_ANNOTATION.to_owned(), version.into())]));
-        let subject =
-            SubjectJson { name: self.subject.clone(), digest: DigestSetJson { sha256: self.manifest.root().to_hex() }, annotations };
+        let subject = SubjectJson {
+            name: self.subject.clone(),
+            digest: Object(DigestSetJson { sha256: self.manifest.root().to_hex() }),
+            annotations,
+        };
         let predicate = serde_json::value::to_raw_value(&PredicateJson::new(&self.manifest)).expect("strings and numbers serialise");
         let statement = StatementJson {
             statement_type: STATEMENT_TYPE.to_owned(),
-            subject: vec![subject],
+            subject: vec![Object(subject)],
             predicate_type: MODEL_SIGNING_V1.to_owned(),
             predicate,
         };
@@ -80,7 +89,7 @@ impl Statement {
 struct StatementJson {
     #[serde(rename = "_type")]
     statement_type: String,
-    subject: Vec<SubjectJson>,
+    subject: Vec<Object<SubjectJson>>,
     #[serde(rename = "predicateType")]
     predicate_type: String,
     /// Kept as text until its type is known.
@@ -90,7 +99,7 @@ struct StatementJson {
 #[derive(Serialize, Deserialize)]
 struct SubjectJson {
     name: String,
-    digest: DigestSetJson,
+    digest: Object<DigestSetJson>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     annotations: Option<BTreeMap<String, serde_json::Value>>,
 }
@@ -102,7 +111,7 @@ struct DigestSetJson {
 
 impl SubjectJson {
     fn root(&self) -> Result<Digest, ManifestError> {
-        Digest::from_hex(Algorithm::Sha256, &self.digest.sha256)
+        Digest::from_hex(Algorithm::Sha256, &self.digest.0.sha256)
             .map_err(|source| ManifestError::Digest { name: "subject".to_owned(), source })
     }
 
@@ -126,8 +135,8 @@ impl SubjectJson {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PredicateJson {
-    serialization: SerializationJson,
-    resources: Vec<ResourceJson>,
+    serialization: Object<SerializationJson>,
+    resources: Vec<Object<ResourceJson>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -156,7 +165,7 @@ struct ResourceJson {
     algorithm: String,
     digest: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    annotations: Option<AnnotationsJson>,
+    annotations: Option<Object<AnnotationsJson>>,
 }
 
 impl PredicateJson {
@@ -167,14 +176,14 @@ impl PredicateJson {
             Method::Shards { size, .. } => (MethodJson::Shards, Some(size.into())),
         };
         Self {
-            serialization: SerializationJson {
+            serialization: Object(SerializationJson {
                 method,
                 hash_type: serialization.hash.to_string(),
                 allow_symlinks: serialization.allow_symlinks,
                 shard_size,
                 ignore_paths: serialization.ignore_paths.clone(),
-            },
-            resources: manifest.resources().iter().map(ResourceJson::new).collect(),
+            }),
+            resources: manifest.resources().iter().map(|resource| Object(ResourceJson::new(resource))).collect(),
         }
     }
 
@@ -182,10 +191,10 @@ impl PredicateJson {
         if self.resources.len() > MAX_RESOURCES {
             return Err(ManifestError::TooManyResources);
         }
-        let hash = hash_type(&self.serialization.hash_type)?;
-        let shard_size = self.serialization.shard_size()?;
+        let hash = hash_type(&self.serialization.0.hash_type)?;
+        let shard_size = self.serialization.0.shard_size()?;
         let labelled = |label: &String| shard_size.is_some() && label.contains("-sharded-");
-        let reference_labels = self.resources.iter().any(|resource| labelled(&resource.algorithm));
+        let reference_labels = self.resources.iter().any(|Object(resource)| labelled(&resource.algorithm));
         let method = match shard_size {
             None => Method::Files,
             Some(size) => Method::Shards { size, reference_labels },
@@ -194,8 +203,9 @@ impl PredicateJson {
             Some(size) if reference_labels => format!("{hash}-sharded-{size}"),
             _ => hash.to_string(),
         };
-        let resources = self.resources.into_iter().map(|resource| resource.check(hash, &label, method)).collect::<Result<_, _>>()?;
-        let SerializationJson { allow_symlinks, ignore_paths, .. } = self.serialization;
+        let resources =
+            self.resources.into_iter().map(|Object(resource)| resource.check(hash, &label, method)).collect::<Result<_, _>>()?;
+        let SerializationJson { allow_symlinks, ignore_paths, .. } = self.serialization.0;
         Manifest::new(Serialization { method, hash, allow_symlinks, ignore_paths }, resources)
     }
 }
@@ -243,7 +253,7 @@ impl ResourceJson {
             name: resource.name(),
             algorithm: resource.digest.algorithm().to_string(),
             digest: resource.digest.to_hex(),
-            annotations: resource.annotation.as_ref().map(AnnotationsJson::new),
+            annotations: resource.annotation.as_ref().map(|annotation| Object(AnnotationsJson::new(annotation))),
         }
     }
 
@@ -257,7 +267,7 @@ impl ResourceJson {
             Method::Files => (ResourcePath::new(&self.name)?, None),
             Method::Shards { .. } => parse_shard_name(&self.name).map(|(path, shard)| (path, Some(shard)))?,
         };
-        let annotation = self.annotations.unwrap_or_default().check(&self.name)?;
+        let annotation = self.annotations.unwrap_or_default().0.check(&self.name)?;
         Ok(Resource { path, shard, digest, annotation })
     }
 

@@ -77,7 +77,9 @@ fn for_each(threads: usize, count: usize, work: impl Fn(usize) + Sync) {
     };
     thread::scope(|scope| {
         for _ in 1..threads.min(count) {
-            scope.spawn(run);
+            if thread::Builder::new().spawn_scoped(scope, run).is_err() {
+                break;
+            }
         }
         run();
     });

@@ -3,6 +3,7 @@
 use sentry_hash::{Algorithm, Digest};
 use serde::{Deserialize, Serialize};
 
+use crate::json::Object;
 use crate::safetensors::{Dtype, Header};
 use crate::{ManifestError, limits, printable};
 
@@ -41,6 +42,12 @@ pub struct TensorDigest {
 }
 
 impl SafetensorsAnnotation {
+    /// Bytes of all tensors together; their sizes were checked when the annotation was read.
+    pub fn data_size(&self) -> u64 {
+        let size = |tensor: &TensorDigest| tensor.dtype.size_of(&tensor.shape).unwrap_or(u64::MAX);
+        self.tensors.iter().fold(0, |total, tensor| size(tensor).saturating_add(total))
+    }
+
     /// Checks that a header, whose digest has matched, describes exactly these tensors in this order.
     ///
     /// # Errors
@@ -71,7 +78,7 @@ impl SafetensorsAnnotation {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct AnnotationsJson {
     #[serde(rename = "sentry-ml.dev/safetensors/v1", default, skip_serializing_if = "Option::is_none")]
-    safetensors: Option<SafetensorsJson>,
+    safetensors: Option<Object<SafetensorsJson>>,
     #[serde(rename = "sentry-ml.dev/blake3", default, skip_serializing_if = "Option::is_none")]
     blake3: Option<String>,
 }
@@ -81,7 +88,7 @@ pub struct AnnotationsJson {
 struct SafetensorsJson {
     algorithm: String,
     header: String,
-    tensors: Vec<TensorJson>,
+    tensors: Vec<Object<TensorJson>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -99,11 +106,11 @@ impl AnnotationsJson {
         match annotation {
             Annotation::Blake3(digest) => Self { blake3: Some(digest.to_hex()), ..Self::default() },
             Annotation::Safetensors(annotation) => Self {
-                safetensors: Some(SafetensorsJson {
+                safetensors: Some(Object(SafetensorsJson {
                     algorithm: ALGORITHM.to_string(),
                     header: annotation.header.to_hex(),
-                    tensors: annotation.tensors.iter().map(TensorJson::new).collect(),
-                }),
+                    tensors: annotation.tensors.iter().map(|tensor| Object(TensorJson::new(tensor))).collect(),
+                })),
                 ..Self::default()
             },
         }
@@ -119,7 +126,7 @@ impl AnnotationsJson {
             (None, None) => Ok(None),
             (Some(_), Some(_)) => Err(invalid("it has two of our annotations")),
             (None, Some(hex)) => Ok(Some(Annotation::Blake3(digest(name, &hex)?))),
-            (Some(json), None) => {
+            (Some(Object(json)), None) => {
                 if json.algorithm != ALGORITHM.name() {
                     return Err(invalid("its algorithm is not blake3"));
                 }
@@ -127,7 +134,7 @@ impl AnnotationsJson {
                     return Err(invalid("it has more than a million tensors"));
                 }
                 let header = digest(name, &json.header)?;
-                let tensors: Vec<_> = json.tensors.into_iter().map(|t| t.check(name)).collect::<Result<_, _>>()?;
+                let tensors: Vec<_> = json.tensors.into_iter().map(|Object(tensor)| tensor.check(name)).collect::<Result<_, _>>()?;
                 let mut names: Vec<_> = tensors.iter().map(|tensor| &tensor.name).collect();
                 names.sort_unstable();
                 if names.windows(2).any(|pair| pair[0] == pair[1]) {

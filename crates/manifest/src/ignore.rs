@@ -1,5 +1,7 @@
 //! Which paths of a directory a signature leaves out.
 
+use std::collections::HashSet;
+
 use crate::ModelPath;
 
 /// What lies at a path, as far as ignoring goes.
@@ -16,38 +18,46 @@ pub enum EntryKind {
 /// Left out of every model, at its top only (OpenSSF Model Signing v1.0).
 pub const GIT_PATHS: [&str; 4] = [".git", ".gitattributes", ".github", ".gitignore"];
 
-/// Paths to leave out. An ordinary entry hides the path and all beneath; a signature's own path hides one
-/// regular file and never a folder, so that a folder of that name cannot smuggle files in.
+/// Ending of the names of signature files.
+pub const SIGNATURE_SUFFIX: &str = ".sig";
+
+/// Paths to leave out. An ordinary entry hides the path and all beneath. A signature's path hides one regular file and
+/// never a folder, so that a folder of that name cannot smuggle files in; as a list of ignored paths does not say
+/// which of them is the signature's, every entry that ends in `.sig` is taken for one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IgnoreRules {
-    paths: Vec<String>,
-    signature_paths: Vec<String>,
+    paths: HashSet<String>,
+    signature_paths: HashSet<String>,
 }
 
 impl IgnoreRules {
-    /// Hides `path`, relative to the model, and everything beneath it. Text that is no path inside the
-    /// model hides nothing.
+    /// Hides `path`, relative to the model, and everything beneath it; if it ends in `.sig`, one file. Text that is no
+    /// path inside the model hides nothing.
     pub fn add(&mut self, path: &str) {
-        if ModelPath::new(path).is_ok() {
-            self.paths.push(path.to_owned());
+        match ModelPath::new(path) {
+            Ok(path) if path.as_str().ends_with(SIGNATURE_SUFFIX) => self.add_signature(&path),
+            Ok(_) => drop(self.paths.insert(path.to_owned())),
+            Err(_) => {}
         }
     }
 
     /// Hides the signature file at `path`, relative to the model.
     pub fn add_signature(&mut self, path: &ModelPath) {
-        self.signature_paths.push(path.as_str().to_owned());
+        self.signature_paths.insert(path.as_str().to_owned());
     }
 
     /// The rule that hides `path`, if any.
     pub fn hides(&self, path: &ModelPath, kind: EntryKind) -> Option<&str> {
-        let hides_file = |entry: &&String| kind == EntryKind::File && entry.as_str() == path.as_str();
-        if let Some(entry) = self.signature_paths.iter().find(hides_file) {
-            return Some(entry);
+        let signature = self.signature_paths.get(path.as_str());
+        if kind == EntryKind::File && signature.is_some() {
+            return signature.map(String::as_str);
         }
         if let Some(entry) = GIT_PATHS.into_iter().find(|entry| path.is_within(entry)) {
             return Some(entry);
         }
-        self.paths.iter().filter(|entry| !self.signature_paths.contains(entry)).find(|entry| path.is_within(entry)).map(String::as_str)
+        let ends = path.as_str().match_indices('/').map(|(end, _)| end).chain([path.as_str().len()]);
+        let mut above = ends.filter_map(|end| self.paths.get(&path.as_str()[..end]));
+        above.find(|entry| !self.signature_paths.contains(*entry)).map(String::as_str)
     }
 }
 
@@ -61,6 +71,7 @@ mod tests {
         let mut rules = IgnoreRules::default();
         rules.add("model.sig");
         rules.add("notes");
+        rules.add("old.sig");
         rules.add("..");
         rules.add(".");
         rules.add_signature(&path("model.sig"));
@@ -73,6 +84,9 @@ mod tests {
             ("notes", EntryKind::Other, true),
             ("notes/a/b", EntryKind::File, true),
             ("notes2", EntryKind::File, false),
+            ("old.sig", EntryKind::File, true),
+            ("old.sig", EntryKind::Directory, false),
+            ("old.sig/weights.bin", EntryKind::File, false),
             (".git", EntryKind::Directory, true),
             (".gitignore", EntryKind::File, true),
             ("sub/.git", EntryKind::Directory, false),

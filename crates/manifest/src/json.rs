@@ -7,8 +7,11 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fmt;
+use std::marker::PhantomData;
 
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::limits::MAX_JSON_DEPTH;
 use crate::path::printable_sentence;
@@ -40,13 +43,45 @@ pub enum JsonError {
     },
 }
 
-/// Parses a strict document into `T`.
+/// Parses a strict document, which is an object, into `T`.
 ///
 /// # Errors
 /// Every variant of [`JsonError`].
 pub fn parse<T: serde::de::DeserializeOwned>(document: &[u8]) -> Result<T, JsonError> {
     check(document)?;
-    serde_json::from_slice(document).map_err(|error| JsonError::Field { reason: printable_sentence(&error.to_string()) })
+    let parsed: Result<Object<T>, _> = serde_json::from_slice(document);
+    parsed.map(|Object(value)| value).map_err(|error| JsonError::Field { reason: printable_sentence(&error.to_string()) })
+}
+
+/// A `T` that is written as a JSON object. What `serde` derives for a struct would also take an array of its fields,
+/// which no other reader does.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Object<T>(pub T);
+
+impl<T: Serialize> Serialize for Object<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OnlyMap<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for OnlyMap<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(OnlyMap(PhantomData))
+    }
 }
 
 /// Checks that `document` is one strict JSON value.
@@ -106,6 +141,10 @@ impl<'de> Visitor<'de> for UniqueKeys<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let mut keys = HashSet::new();
         while let Some(key) = map.next_key::<String>()? {
+            // Names under which serde_json passes its own values to itself.
+            if key.starts_with("$serde_json::") {
+                return Err(A::Error::custom("reserved key"));
+            }
             if keys.contains(&key) {
                 *self.0.borrow_mut() = Some(key);
                 return Err(A::Error::custom("duplicate key"));
@@ -154,6 +193,30 @@ mod tests {
             assert!(matches!(check(bad.as_bytes()), Err(JsonError::Invalid { .. })), "{bad}");
         }
         assert!(matches!(check(b"\"\xff\""), Err(JsonError::Invalid { .. })));
+    }
+
+    #[test]
+    fn a_struct_is_an_object_and_never_an_array() {
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Outer {
+            inner: Object<Inner>,
+            list: Vec<Object<Inner>>,
+        }
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Inner {
+            number: u64,
+        }
+        let outer: Outer = parse(br#"{"inner":{"number":1},"list":[{"number":2}]}"#).unwrap();
+        assert_eq!(outer, Outer { inner: Object(Inner { number: 1 }), list: vec![Object(Inner { number: 2 })] });
+        for bad in [r#"[{"number":1},[]]"#, r#"{"inner":[1],"list":[]}"#, r#"{"inner":{"number":1},"list":[[2]]}"#] {
+            assert!(matches!(parse::<Outer>(bad.as_bytes()), Err(JsonError::Field { .. })), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_parsers_own_names_are_refused() {
+        let smuggled = br#"{"a":{"$serde_json::private::RawValue":"{\"b\":1,\"b\":2}"}}"#;
+        assert!(matches!(check(smuggled), Err(JsonError::Invalid { .. })));
     }
 
     #[test]

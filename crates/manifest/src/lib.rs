@@ -34,7 +34,7 @@ mod tree;
 
 pub use annotation::{Annotation, AnnotationsJson, SafetensorsAnnotation, TensorDigest};
 pub use error::{ManifestError, SafetensorsError};
-pub use ignore::{EntryKind, GIT_PATHS, IgnoreRules};
+pub use ignore::{EntryKind, GIT_PATHS, IgnoreRules, SIGNATURE_SUFFIX};
 pub use manifest::{Manifest, Method, Resource, ResourcePath, Serialization, Shard, parse_shard_name};
 pub use measure::{ManifestOptions, Measured, MeasuredResource};
 pub use path::{ModelPath, printable, printable_path};

@@ -20,6 +20,12 @@ pub const MAX_JSON_DEPTH: usize = 32;
 /// Deepest nesting of directories in a model: far beyond any real one, and few enough open handles.
 pub const MAX_DIRECTORY_DEPTH: usize = 64;
 
-/// Bytes after the last tensor of a signed file that are still hashed, in order to tell a file that was signed like
-/// that from one that grew later.
+/// Most dimensions of a tensor; PyTorch and NumPy allow 64.
+pub const MAX_DIMENSIONS: usize = 64;
+
+/// Bytes by which a safetensors file may exceed its signed tensors, beyond the longest header, and still be hashed, in
+/// order to tell a file that was signed like that from one that grew later.
 pub const MAX_TRAILING_BYTES: u64 = 100_000_000;
+
+/// Characters of a name or of another library's sentence that are printed.
+pub const MAX_PRINTED: usize = 512;

@@ -14,7 +14,7 @@ use sentry_hash::files::{FileJob, OpenedFile, Progress, Request, hash_files};
 use sentry_hash::{Algorithm, Cpu, Digest};
 
 use crate::annotation::{ALGORITHM, SafetensorsAnnotation, TensorDigest};
-use crate::limits::{MAX_RESOURCES, MAX_TRAILING_BYTES};
+use crate::limits::{MAX_RESOURCES, MAX_SAFETENSORS_HEADER, MAX_TRAILING_BYTES};
 use crate::safetensors::{Header, LENGTH_FIELD, data_start};
 use crate::tree::{FileStamp, changed};
 use crate::{
@@ -40,13 +40,23 @@ pub struct MeasuredResource {
     pub size_differs: Option<(u64, u64)>,
 }
 
-/// What the files of a model turned out to hold.
+/// What the files of a model turned out to hold. Only measuring makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Measured {
+    resources: Vec<MeasuredResource>,
+    bytes: u64,
+}
+
+impl Measured {
     /// One for every resource that was asked for, in that order.
-    pub resources: Vec<MeasuredResource>,
+    pub fn resources(&self) -> &[MeasuredResource] {
+        &self.resources
+    }
+
     /// Bytes read.
-    pub bytes: u64,
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
 }
 
 /// Makes the manifest of `files`, in the order of their names (for shards, of `path:start:end`).
@@ -108,7 +118,7 @@ pub fn as_signed<'a>(
         let missing = || tree.io(resource.path.as_str(), io::ErrorKind::NotFound.into());
         let file = find(&resource.path).ok_or_else(missing)?;
         let job = Job::for_resource(tree, file, resource, last_ends[&resource.path]);
-        bytes += job.size_hint();
+        bytes = job.size_hint().saturating_add(bytes);
         jobs.push(job);
     }
     let resources = hash_files(&jobs, cpu.threads(), progress)?;
@@ -117,7 +127,7 @@ pub fn as_signed<'a>(
 
 /// Bytes that [`as_signed`] or [`for_signing`] will read of `files`.
 pub fn total_size(files: &[FoundFile]) -> u64 {
-    files.iter().map(|file| file.size).sum()
+    files.iter().fold(0, |total, file| file.size.saturating_add(total))
 }
 
 /// Which annotation to compute.
@@ -184,6 +194,11 @@ enum Inside {
     Tensors(Tensors),
     /// Of nothing: the file has no header that could be read.
     Malformed(SafetensorsError),
+    /// Of nothing: the file is far larger than the signed tensors, so that it is not the signed one.
+    TooLarge {
+        /// Bytes of the signed tensors.
+        signed: u64,
+    },
 }
 
 /// The tensors of a file: where, and under which names.
@@ -232,6 +247,12 @@ impl<'a> Job<'a> {
             Annotate::Tensors => None,
             Annotate::SignedTensors(signed) => Some(signed),
         };
+        if let Some(signed) = signed
+            && opened.size > signed.data_size().saturating_add(MAX_SAFETENSORS_HEADER + MAX_TRAILING_BYTES)
+        {
+            // The signed size is known, so the difference is: nobody should wait for terabytes to be hashed.
+            return Ok((vec![Request { range: 0..0, algorithm: self.hash }], Inside::TooLarge { signed: signed.data_size() }));
+        }
         match self.tensors(opened, signed)? {
             Ok(tensors) => {
                 blake3(0..tensors.data_start);
@@ -239,11 +260,6 @@ impl<'a> Job<'a> {
                 Ok((requests, Inside::Tensors(tensors)))
             }
             Err(malformed) if signed.is_none() => Err(ManifestError::Safetensors { path: self.file.path.in_model(), source: malformed }),
-            Err(SafetensorsError::TrailingData { expected, found }) if found - expected > MAX_TRAILING_BYTES => {
-                // The signed size is known, so the difference is: nobody should wait for terabytes to be hashed.
-                let nothing = Request { range: 0..0, algorithm: self.hash };
-                Ok((vec![nothing], Inside::Malformed(SafetensorsError::TrailingData { expected, found })))
-            }
             Err(malformed) => Ok((requests, Inside::Malformed(malformed))),
         }
     }
@@ -320,9 +336,10 @@ impl FileJob for Job<'_> {
             Inside::Malformed(source) if self.signed == Some(digest) => {
                 return Err(ManifestError::Safetensors { path: self.file.path.in_model(), source: source.clone() });
             }
-            Inside::Malformed(_) => None,
+            Inside::Malformed(_) | Inside::TooLarge { .. } => None,
         };
         let size_differs = match context.inside {
+            Inside::TooLarge { signed } => Some((signed, context.size)),
             Inside::Malformed(SafetensorsError::TrailingData { expected, found } | SafetensorsError::PastEnd { expected, found }) => {
                 Some((expected, found))
             }

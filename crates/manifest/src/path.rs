@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use crate::ManifestError;
-use crate::limits::MAX_NAME_BYTES;
+use crate::limits::{MAX_NAME_BYTES, MAX_PRINTED};
 
 /// A relative path inside a model in its one canonical form: UTF-8, `/` between components, no empty, `.`
 /// or `..` component, no backslash, NUL or drive. Compared byte by byte, so case matters.
@@ -21,7 +21,7 @@ impl ModelPath {
     pub fn new(name: &str) -> Result<Self, ManifestError> {
         match objection(name) {
             None => Ok(Self(name.to_owned())),
-            Some(reason) => Err(ManifestError::UnsafePath { name: printable(&cut(name)), reason }),
+            Some(reason) => Err(ManifestError::UnsafePath { name: printable(name), reason }),
         }
     }
 
@@ -88,18 +88,14 @@ pub fn printable_path(path: &Path) -> String {
 
 fn escape(text: &str, keep: &[char]) -> String {
     let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
+    for (position, c) in text.chars().enumerate() {
+        if position == MAX_PRINTED {
+            escaped.push_str("...");
+            break;
+        }
         if keep.contains(&c) { escaped.push(c) } else { escaped.extend(c.escape_debug()) }
     }
     escaped
-}
-
-/// The beginning of a name that may be very long, for an error message.
-fn cut(name: &str) -> String {
-    match name.char_indices().nth(200) {
-        Some((end, _)) => format!("{}...", &name[..end]),
-        None => name.to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -13,8 +13,9 @@ use std::ops::Range;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 
-use crate::limits::{MAX_NAME_BYTES, MAX_SAFETENSORS_HEADER, MAX_TENSORS};
-use crate::{SafetensorsError, json, printable};
+use crate::json::{self, Object};
+use crate::limits::{MAX_DIMENSIONS, MAX_NAME_BYTES, MAX_SAFETENSORS_HEADER, MAX_TENSORS};
+use crate::{SafetensorsError, printable};
 
 /// Bytes of the length field before the JSON.
 pub const LENGTH_FIELD: u64 = 8;
@@ -66,7 +67,7 @@ impl Dtype {
     /// Bytes of a tensor of this type and `shape` in elements; `None` if that is no whole number below
     /// 2^64.
     pub fn size_of(self, shape: &[u64]) -> Option<u64> {
-        // A zero dimension makes the tensor empty, but the other dimensions must not overflow either.
+        // From left to right, as the library does: a zero makes the tensor empty, whatever follows.
         let elements = shape.iter().try_fold(1_u64, |product, &dim| product.checked_mul(dim))?;
         let bits = elements.checked_mul(self.1)?;
         bits.is_multiple_of(8).then_some(bits / 8)
@@ -210,7 +211,8 @@ impl<'de> Visitor<'de> for HeaderVisitor {
                 header.too_many = true;
                 map.next_value::<serde::de::IgnoredAny>()?;
             } else {
-                header.tensors.push(RawTensor { name, info: map.next_value()? });
+                let Object(info) = map.next_value()?;
+                header.tensors.push(RawTensor { name, info });
             }
         }
         Ok(header)
@@ -227,6 +229,9 @@ impl RawTensor {
         let Some(dtype) = Dtype::from_name(&dtype) else {
             return Err(SafetensorsError::Dtype { tensor: shown, found: printable(&dtype) });
         };
+        if shape.len() > MAX_DIMENSIONS {
+            return Err(SafetensorsError::Json { reason: format!("tensor \"{shown}\" has {} dimensions", shape.len()) });
+        }
         let Some(expected) = dtype.size_of(&shape) else {
             return Err(SafetensorsError::ShapeOverflow { tensor: shown, shape });
         };

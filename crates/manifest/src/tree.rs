@@ -10,7 +10,6 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
@@ -41,6 +40,8 @@ pub struct FoundFile {
     pub path: ResourcePath,
     /// Its size in bytes when it was listed.
     pub size: u64,
+    /// What it was when it was listed; the file that is opened later must be that one.
+    stamp: FileStamp,
     way: Way,
 }
 
@@ -68,13 +69,13 @@ pub struct ModelFile {
 }
 
 /// What changes when a file is written to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FileStamp {
     device: u64,
     inode: u64,
     size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
+    modified: (i64, u64),
+    changed: (i64, u64),
 }
 
 const OPEN_FILE: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
@@ -124,8 +125,8 @@ impl ModelTree {
     pub fn scan(&self, rules: &IgnoreRules, follow_links: bool) -> Result<Vec<FoundFile>, ManifestError> {
         let (handle, hub_blobs) = match &self.kind {
             Kind::File { name, file } => {
-                let size = file.metadata().map_err(|source| self.io(name.as_str(), source))?.size();
-                return Ok(vec![FoundFile { path: ResourcePath::File(name.clone()), size, way: Way::Model }]);
+                let stat = rustix::fs::fstat(file).map_err(|error| self.io(name.as_str(), error.into()))?;
+                return Ok(vec![FoundFile::new(ResourcePath::File(name.clone()), &stat, Way::Model)]);
             }
             Kind::Directory { handle, hub_blobs } => (handle, hub_blobs.as_ref()),
         };
@@ -160,12 +161,12 @@ impl ModelTree {
             Some(Errno::LOOP) => ManifestError::Symlink { path: found.path.in_model() },
             _ => self.io(name, source),
         })?;
-        let metadata = file.metadata().map_err(|source| self.io(name, source))?;
-        if !metadata.is_file() {
-            let kind = describe(FileType::from_raw_mode(metadata.mode()));
-            return Err(ManifestError::SpecialFile { path: found.path.to_string(), kind });
+        let stat = rustix::fs::fstat(&file).map_err(|error| self.io(name, error.into()))?;
+        if kind_of(&stat) != FileType::RegularFile {
+            return Err(ManifestError::SpecialFile { path: found.path.to_string(), kind: describe(kind_of(&stat)) });
         }
-        Ok(ModelFile { stamp: FileStamp::new(&metadata), size: metadata.size(), file })
+        found.stamp.check(&found.path, &file)?;
+        Ok(ModelFile { stamp: found.stamp, size: found.stamp.size, file })
     }
 
     /// An error about reading the file `name` of this model.
@@ -176,6 +177,11 @@ impl ModelTree {
 }
 
 impl FoundFile {
+    fn new(path: ResourcePath, stat: &Stat, way: Way) -> Self {
+        let stamp = FileStamp::new(stat);
+        Self { path, size: stamp.size, stamp, way }
+    }
+
     /// Whether the file is reached through a symbolic link of the model's own; a hub cache's do not count.
     pub fn is_link(&self) -> bool {
         self.way == Way::Links
@@ -189,22 +195,25 @@ impl ModelFile {
 }
 
 impl FileStamp {
-    fn new(metadata: &std::fs::Metadata) -> Self {
+    fn new(stat: &Stat) -> Self {
         Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            size: stat.st_size as u64,
+            modified: (stat.st_mtime, stat.st_mtime_nsec),
+            changed: (stat.st_ctime, stat.st_ctime_nsec),
         }
     }
 
     /// Checks that an open file is still what it was.
     pub(crate) fn check(&self, path: &ResourcePath, file: &File) -> Result<(), ManifestError> {
-        let now = match file.metadata() {
-            Ok(metadata) => Self::new(&metadata),
+        let now = match rustix::fs::fstat(file) {
+            Ok(stat) => Self::new(&stat),
             Err(error) => return Err(changed(path, &error.to_string())),
         };
+        if (now.device, now.inode) != (self.device, self.inode) {
+            return Err(changed(path, "it was replaced by another file"));
+        }
         if now.size != self.size {
             return Err(changed(path, &format!("its size was {} bytes, now it is {}", self.size, now.size)));
         }
@@ -274,8 +283,8 @@ impl Scan<'_> {
         if self.rules.hides(&path, entry_kind).is_some() {
             return Ok(());
         }
-        let (size, way) = match kind {
-            FileType::RegularFile => (stat.st_size as u64, Way::Plain),
+        let (stat, way) = match kind {
+            FileType::RegularFile => (stat, Way::Plain),
             FileType::Symlink => match blob {
                 Some(blob) => blob,
                 None => self.link(&path)?,
@@ -285,23 +294,23 @@ impl Scan<'_> {
         if self.found.len() == MAX_RESOURCES {
             return Err(ManifestError::TooManyResources);
         }
-        self.found.insert(FoundFile { path: ResourcePath::File(path), size, way });
+        self.found.insert(FoundFile::new(ResourcePath::File(path), &stat, way));
         Ok(())
     }
 
     /// The file of a hub cache that a symbolic link stands for, if it is a link of the cache's own.
-    fn hub_blob(&self, directory: &OwnedFd, name: &str, path: &ModelPath) -> Result<Option<(u64, Way)>, ManifestError> {
+    fn hub_blob(&self, directory: &OwnedFd, name: &str, path: &ModelPath) -> Result<Option<(Stat, Way)>, ManifestError> {
         let io = |error: Errno| self.tree.io(path.as_str(), error.into());
         let Some(blobs) = self.hub_blobs else { return Ok(None) };
         let target = rustix::fs::readlinkat(directory, name, Vec::new()).map_err(io)?;
         let Some(blob) = hub_blob_name(path, target.to_bytes()) else { return Ok(None) };
         let stat = rustix::fs::statat(blobs, blob, AtFlags::SYMLINK_NOFOLLOW).map_err(io)?;
         let is_file = kind_of(&stat) == FileType::RegularFile;
-        Ok(is_file.then(|| (stat.st_size as u64, Way::HubBlob(blob.to_owned()))))
+        Ok(is_file.then(|| (stat, Way::HubBlob(blob.to_owned()))))
     }
 
     /// The file inside the model that a symbolic link leads to, if links are followed.
-    fn link(&self, path: &ModelPath) -> Result<(u64, Way), ManifestError> {
+    fn link(&self, path: &ModelPath) -> Result<(Stat, Way), ManifestError> {
         let io = |error: Errno| self.tree.io(path.as_str(), error.into());
         if !self.follow_links {
             return Err(ManifestError::Symlink { path: path.clone() });
@@ -313,7 +322,7 @@ impl Scan<'_> {
         })?;
         let stat = rustix::fs::fstat(&handle).map_err(io)?;
         match kind_of(&stat) {
-            FileType::RegularFile => Ok((stat.st_size as u64, Way::Links)),
+            FileType::RegularFile => Ok((stat, Way::Links)),
             FileType::Directory if self.ancestors.contains(&(stat.st_dev, stat.st_ino)) => {
                 Err(ManifestError::SymlinkCycle { path: path.clone() })
             }

@@ -50,10 +50,10 @@ pub fn diff(signature: &Path, model: &Path, observer: &dyn Observer) -> Result<C
     let common = Manifest::new(manifest.serialization().clone(), common)?;
     let everything = Listing { allow_unsigned: true, ..listing };
     let pairing = pair_names(&common, &everything).map_err(VerifyError::Differs)?;
-    observer.begin(pairing.files.values().map(|file| file.size).sum(), pairing.files.len());
+    observer.begin(pairing.bytes(), pairing.files.len());
     let find = |path: &ResourcePath| pairing.files.get(path).copied();
     let measured = measure::as_signed(&tree, &common, find, &Cpu::new(), &|bytes| observer.advance(bytes))?;
-    for difference in differences(common.resources(), &measured.resources) {
+    for difference in differences(common.resources(), measured.resources()) {
         let tensors = if difference.kind == DifferenceKind::ChangedHeader {
             tensors(&tree, &common, &pairing.files, &difference)?
         } else {

@@ -14,8 +14,8 @@
 //! // Everyone who uses the model:
 //! let trust = TrustedKey::new(key.public());
 //! let verified = sentry::verify_model(&model, &trust, &VerifyOptions::default(), &())?;
-//! println!("{} files, signed by {:?}", verified.value().statement().manifest.paths().len(), verified.identity());
-//! # Ok::<(), sentry::Error>(())
+//! println!("{} files, signed by {}", verified.value().statement().manifest.paths().len(), verified.identity());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! This crate ties the others together and adds what touches the file system: where a signature lies, how it

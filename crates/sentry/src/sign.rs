@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use sentry_bundle::Statement;
 use sentry_bundle::limits::MAX_JSON_INTEGER;
 use sentry_hash::{Algorithm, Cpu};
-use sentry_manifest::{FoundFile, GIT_PATHS, IgnoreRules, Method, ModelPath, ModelTree, Serialization, measure};
+use sentry_manifest::{FoundFile, GIT_PATHS, IgnoreRules, Method, ModelPath, ModelTree, SIGNATURE_SUFFIX, Serialization, measure};
 use sentry_trust::{KeyAlgorithm, Signer};
 
 use crate::signature_file::{SIGNATURE_NAME, check_replaceable, default_signature_path, path_inside, write_signature};
@@ -35,6 +35,9 @@ pub fn sign_model(model: &Path, signer: &dyn Signer, options: &SignOptions, obse
     let signature = options.signature.clone().unwrap_or_else(|| default_signature_path(model));
     check_replaceable(&signature)?;
     let inside = path_inside(&tree, &signature)?;
+    if inside.as_ref().is_some_and(|path| !path.as_str().ends_with(SIGNATURE_SUFFIX)) {
+        return Err(Error::Options { reason: "a signature inside the model has a name that ends in .sig" });
+    }
 
     let mut rules = IgnoreRules::default();
     for path in &options.ignore {
@@ -53,6 +56,8 @@ pub fn sign_model(model: &Path, signer: &dyn Signer, options: &SignOptions, obse
 
     let statement = Statement { subject: tree.name()?, version: options.version, manifest };
     let bundle = sentry_trust::sign(&statement, signer)?;
+    // Once more, for hashing takes its time.
+    check_replaceable(&signature)?;
     write_signature(&signature, &bundle)?;
     let notes = notes(&tree, &files, options, signer);
     Ok(Signed { signature, statement, bytes, notes })

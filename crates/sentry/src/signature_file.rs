@@ -102,26 +102,36 @@ pub fn write_signature(path: &Path, text: &str) -> Result<(), Error> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = path.file_name().ok_or_else(|| io(io::ErrorKind::InvalidInput.into()))?;
     let directory = File::open(folder).map_err(io)?;
-    let mode = Mode::from_raw_mode(0o644);
-    match rustix::fs::openat(&directory, ".", OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC, mode) {
-        Ok(handle) => {
-            let file = File::from(handle);
-            fill(&file, text).map_err(io)?;
-            give_name(&file, &directory, name.as_ref()).map_err(io)?;
-        }
-        // Not every file system has files without a name.
-        Err(_) => {
-            let temporary = temporary_path(path);
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-            let file = File::from(rustix::fs::openat(&directory, &temporary, flags, mode).map_err(|error| io(error.into()))?);
-            let renamed = fill(&file, text).and_then(|()| Ok(rustix::fs::renameat(&directory, &temporary, &directory, name)?));
-            if let Err(error) = renamed {
-                let _ = rustix::fs::unlinkat(&directory, &temporary, AtFlags::empty());
-                return Err(io(error));
-            }
-        }
+    match write_nameless(&directory, name.as_ref(), text) {
+        // Not every file system has files without a name, and not every sandbox has the /proc that names them.
+        Err(error) if is_unsupported(&error) => write_renamed(&directory, name.as_ref(), text),
+        result => result,
     }
+    .map_err(io)?;
     directory.sync_all().map_err(io)
+}
+
+const MODE: Mode = Mode::from_raw_mode(0o644);
+
+fn is_unsupported(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(error), Some(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL))
+}
+
+/// Into a file that has no name until it is whole.
+fn write_nameless(directory: &File, name: &Path, text: &str) -> io::Result<()> {
+    let file = File::from(rustix::fs::openat(directory, ".", OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC, MODE)?);
+    fill(&file, text)?;
+    give_name(&file, directory, name)
+}
+
+/// Into a file with a temporary name, which is then renamed.
+fn write_renamed(directory: &File, name: &Path, text: &str) -> io::Result<()> {
+    let temporary = temporary_name();
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::openat(directory, &temporary, flags, MODE)?);
+    let renamed = fill(&file, text).and_then(|()| Ok(rustix::fs::renameat(directory, &temporary, directory, name)?));
+    renamed.inspect_err(|_| remove(directory, &temporary))
 }
 
 fn fill(mut file: &File, text: &str) -> io::Result<()> {
@@ -136,21 +146,20 @@ fn give_name(file: &File, directory: &File, name: &Path) -> io::Result<()> {
         Err(rustix::io::Errno::EXIST) => {}
         result => return Ok(result?),
     }
-    let temporary = temporary_path(name);
-    link(&temporary)?;
-    rustix::fs::renameat(directory, &temporary, directory, name).inspect_err(|_| {
-        let _ = rustix::fs::unlinkat(directory, &temporary, AtFlags::empty());
-    })?;
-    Ok(())
+    let temporary = temporary_name();
+    link(temporary.as_ref())?;
+    let renamed = rustix::fs::renameat(directory, &temporary, directory, name);
+    Ok(renamed.inspect_err(|_| remove(directory, &temporary))?)
+}
+
+/// Removes a temporary file; that this can fail as well changes nothing of the error that led here.
+fn remove(directory: &File, temporary: &str) {
+    let _ = rustix::fs::unlinkat(directory, temporary, AtFlags::empty());
 }
 
 /// A name that nobody else uses.
-fn temporary_path(path: &Path) -> PathBuf {
-    let random = RandomState::new().build_hasher().finish();
-    let mut name = OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".{random:016x}.tmp"));
-    PathBuf::from(name)
+fn temporary_name() -> String {
+    format!(".sentry-{:016x}.tmp", RandomState::new().build_hasher().finish())
 }
 
 #[cfg(test)]

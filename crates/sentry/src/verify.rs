@@ -6,7 +6,7 @@ use sentry_hash::Cpu;
 use sentry_manifest::{EntryKind, IgnoreRules, Manifest, ManifestError, ModelPath, ModelTree, ResourcePath, measure, printable};
 use sentry_trust::{Listing, Model, Verified, Verifier, VerifyError, pair_names};
 
-use crate::signature_file::{SIGNATURE_NAME, default_signature_path, path_inside, read_bundle};
+use crate::signature_file::{default_signature_path, path_inside, read_bundle};
 use crate::{Error, Observer, VerifyOptions};
 
 /// Verifies a directory or a file: the signature first, then the names of the files, then their bytes.
@@ -28,7 +28,7 @@ pub fn verify_model(
     let files = tree.scan(&rules, manifest.serialization().allow_symlinks)?;
     let listing = Listing { files: &files, is_file: tree.is_file(), allow_unsigned: options.allow_unsigned };
     let pairing = pair_names(manifest, &listing).map_err(VerifyError::Differs)?;
-    let signed_bytes = pairing.files.values().map(|file| file.size).sum();
+    let signed_bytes = pairing.bytes();
     observer.begin(signed_bytes, pairing.files.len());
     let find = |path: &ResourcePath| pairing.files.get(path).copied();
     let measured = measure::as_signed(&tree, manifest, find, &Cpu::new(), &|bytes| observer.advance(bytes))?;
@@ -58,9 +58,9 @@ pub(crate) fn ignore_rules(tree: &ModelTree, signature: &Path, manifest: &Manife
         rules.add_signature(&path);
     }
     for recorded in &manifest.serialization().ignore_paths {
+        // Where the signature lay when it was made, if it has kept its name.
         match ModelPath::new(recorded) {
-            // The signature's customary place hides one file, also when the signature lies elsewhere now.
-            Ok(path) if path.as_str() == SIGNATURE_NAME => rules.add_signature(&path),
+            Ok(path) if Path::new(recorded).file_name() == signature.file_name() => rules.add_signature(&path),
             _ => rules.add(recorded),
         }
     }

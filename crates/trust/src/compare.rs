@@ -28,6 +28,13 @@ pub struct Pairing<'a> {
     pub unsigned: Vec<String>,
 }
 
+impl Pairing<'_> {
+    /// Bytes of the signed files.
+    pub fn bytes(&self) -> u64 {
+        self.files.values().fold(0, |total, file| file.size.saturating_add(total))
+    }
+}
+
 /// One way in which a model is not the signed one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {

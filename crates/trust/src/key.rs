@@ -115,7 +115,7 @@ fn decode_pem(text: &[u8]) -> Result<(&str, Vec<u8>), KeyError> {
     };
     // Blank lines after a key do no harm, and the parser takes one line end only.
     let key = key.trim_ascii_end();
-    if find(b"-----BEGIN ").is_none() {
+    if !key.windows(11).any(|window| window == b"-----BEGIN ") {
         return Err(KeyError::Pem { reason: "it holds no PEM block".to_owned() });
     }
     pem::decode_vec(key).map_err(|error| KeyError::Pem { reason: error.to_string() })

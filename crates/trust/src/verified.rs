@@ -214,11 +214,11 @@ impl Verified<Statement> {
         // 6
         let unsigned = pair_names(&self.value.manifest, listing).map_err(VerifyError::Differs)?.unsigned;
         // 7
-        let found = differences(self.value.manifest.resources(), &measured.resources);
+        let found = differences(self.value.manifest.resources(), measured.resources());
         if !found.is_empty() {
             return Err(VerifyError::Differs(found));
         }
-        let value = Model { statement: self.value, unsigned, bytes: measured.bytes };
+        let value = Model { statement: self.value, unsigned, bytes: measured.bytes() };
         Ok(Verified { value, identity: self.identity, payload_sha256: self.payload_sha256 })
     }
 }

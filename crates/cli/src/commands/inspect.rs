@@ -57,7 +57,7 @@ fn list(manifest: &Manifest, with_tensors: bool, output: &Output) -> anyhow::Res
         Method::Files => "whole files".to_owned(),
         Method::Shards { size: bytes, .. } => format!("shards of {}", size(bytes)),
     };
-    let known: u64 = manifest.resources().iter().filter_map(known_size).sum();
+    let known = manifest.resources().iter().filter_map(known_size).fold(0, u64::saturating_add);
     let known = if known > 0 { format!(", {} of known size", size(known)) } else { String::new() };
     output.print(format!("covers      {}, {}{known}", count(manifest.paths().len(), "file"), count(manifest.tensors(), "tensor")))?;
     output.print(format!("hashed      {method} with {}", serialization.hash))?;
@@ -80,9 +80,7 @@ fn list(manifest: &Manifest, with_tensors: bool, output: &Output) -> anyhow::Res
 /// Bytes of a resource as far as the signature tells: of its tensors, or of a shard.
 fn known_size(resource: &Resource) -> Option<u64> {
     match (&resource.annotation, resource.shard) {
-        (Some(Annotation::Safetensors(annotation)), _) => {
-            Some(annotation.tensors.iter().filter_map(|tensor| tensor.dtype.size_of(&tensor.shape)).sum())
-        }
+        (Some(Annotation::Safetensors(annotation)), _) => Some(annotation.data_size()),
         (_, Some(shard)) => Some(shard.end - shard.start),
         _ => None,
     }

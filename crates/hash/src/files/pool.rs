@@ -40,7 +40,10 @@ where
     };
     thread::scope(|scope| {
         for _ in 1..threads {
-            scope.spawn(|| pool.work());
+            // Where the system has no more threads, the ones at hand do the work.
+            if thread::Builder::new().spawn_scoped(scope, || pool.work()).is_err() {
+                break;
+            }
         }
         pool.work();
     });

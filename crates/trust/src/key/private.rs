@@ -73,6 +73,10 @@ impl PrivateKey {
         match info.algorithm.oid {
             EC => {
                 let curve = super::public::named_curve(info.algorithm.parameters)?;
+                let inner = ec_private_key(info.private_key.as_bytes())?;
+                if inner.parameters.is_some_and(|inner| inner != EcParameters::NamedCurve(curve)) {
+                    return Err(KeyError::Pem { reason: "it names two curves".to_owned() });
+                }
                 Self::ecdsa(KeyAlgorithm::of_curve(curve)?, der)
             }
             ED25519 => {
@@ -86,10 +90,7 @@ impl PrivateKey {
     }
 
     fn from_sec1(der: &[u8]) -> Result<Self, KeyError> {
-        let key = EcPrivateKey::from_der(der).map_err(|error| match error.kind() {
-            ErrorKind::TagUnexpected { expected: Some(Tag::ObjectIdentifier), actual: Tag::Sequence } => KeyError::ExplicitCurveParameters,
-            _ => der_error(&error),
-        })?;
+        let key = ec_private_key(der)?;
         let Some(EcParameters::NamedCurve(curve)) = key.parameters else {
             return Err(KeyError::Pem { reason: "it names no curve".to_owned() });
         };
@@ -151,4 +152,12 @@ impl PrivateKey {
             Pair::Ed25519(pair) => Ok(pair.try_sign(message.as_bytes()).map_err(library)?.as_ref().to_vec()),
         }
     }
+}
+
+/// Parses SEC1 (RFC 5915); the curve, where it is given, is a name.
+fn ec_private_key(der: &[u8]) -> Result<EcPrivateKey<'_>, KeyError> {
+    EcPrivateKey::from_der(der).map_err(|error| match error.kind() {
+        ErrorKind::TagUnexpected { expected: Some(Tag::ObjectIdentifier), actual: Tag::Sequence } => KeyError::ExplicitCurveParameters,
+        _ => der_error(&error),
+    })
 }

@@ -51,7 +51,11 @@ impl PublicKey {
 
     /// `point` is an encoded curve point (SEC 1, section 2.3.3), or the 32 bytes of an Ed25519 key.
     pub(super) fn from_point(algorithm: KeyAlgorithm, point: &[u8]) -> Result<Self, KeyError> {
-        if algorithm == KeyAlgorithm::Ed25519 && !is_strong_ed25519(point) {
+        let well_formed = match algorithm {
+            KeyAlgorithm::Ed25519 => is_strong_ed25519(point),
+            _ => is_encoded_point(point, order(algorithm).len()),
+        };
+        if !well_formed {
             return Err(KeyError::PointNotOnCurve { algorithm });
         }
         let unparsed = UnparsedPublicKey::new(algorithm.verification(), point);
@@ -152,6 +156,17 @@ fn order(algorithm: KeyAlgorithm) -> Vec<u8> {
         KeyAlgorithm::Ed25519 => "1000000000000000000000000000000014def9dea2f79cd65812631a5cf5d3ed",
     };
     HEXLOWER.decode(hex.as_bytes()).expect("a constant")
+}
+
+/// Whether `point` is uncompressed (04, x, y) or compressed (02 or 03, x) with coordinates of `size` bytes (SEC 1, version
+/// 2.0, section 2.3.3). The library also takes hybrid forms, and a whole key inside of a key. A coordinate has as many
+/// bytes as the order of the three curves.
+fn is_encoded_point(point: &[u8], size: usize) -> bool {
+    match point.first() {
+        Some(4) => point.len() == 1 + 2 * size,
+        Some(2 | 3) => point.len() == 1 + size,
+        _ => false,
+    }
 }
 
 /// Whether an Ed25519 key is written canonically and is none of the eight points of small order, under which
