@@ -6,8 +6,9 @@
 //!
 //! ```text
 //! only BLAKE3 asked for:  units of one file go to any thread, in any order (BLAKE3 is a tree)
-//! a serial hash as well:  one thread reads the file in order and feeds the serial hash;
-//!                         BLAKE3 of each unit goes to an idle thread, if there is one
+//! a serial hash as well:  one thread reads the file in order and feeds the serial hash; an idle thread
+//!                         reads the next unit meanwhile and hashes its BLAKE3 part
+//! more files than cores:  one thread reads two files side by side, as long as no thread is idle
 //! ```
 //!
 //! So eight files keep eight cores busy, and so does one large file under BLAKE3. Memory is at most two

@@ -30,6 +30,7 @@ where
             waiting: largest_first,
             open: Vec::new(),
             offers: Vec::new(),
+            handed_over: Vec::new(),
             buffers: Vec::new(),
             idle: 0,
             busy: 0,
@@ -68,8 +69,10 @@ struct PoolState<J: FileJob> {
     waiting: Vec<usize>,
     /// Files whose units any thread may take.
     open: Vec<Arc<Reading<J>>>,
-    /// Units that a thread has read in order and offers to idle ones.
-    offers: Vec<Offer<J>>,
+    /// Files that are read in order, and the unit of each that comes next: for idle threads to read ahead.
+    offers: Vec<(Arc<Reading<J>>, u64)>,
+    /// Files that are read in order and that a thread with two of them gives to an idle one.
+    handed_over: Vec<Arc<Reading<J>>>,
     buffers: Vec<Vec<u8>>,
     idle: usize,
     busy: usize,
@@ -87,16 +90,23 @@ struct Reading<J: FileJob> {
     next_unit: AtomicU64,
     /// Parts of the work that are not done; whoever does the last one finishes the file.
     remaining: AtomicU64,
+    /// The next unit of a file that is read in order, if another thread reads it.
+    ahead: Mutex<Ahead<J::Error>>,
+    arrived: Condvar,
 }
 
-struct Offer<J: FileJob> {
-    reading: Arc<Reading<J>>,
-    unit: u64,
-    buffer: Arc<Vec<u8>>,
+enum Ahead<E> {
+    /// Nobody reads ahead.
+    Nothing,
+    /// Offered, or being read.
+    Pending,
+    /// Read, and fed to the digests that need no order.
+    Read(Result<Vec<u8>, E>),
 }
 
 enum Work<J: FileJob> {
-    Offered(Offer<J>),
+    Ahead(Arc<Reading<J>>, u64),
+    InOrder(Arc<Reading<J>>),
     Unit(Arc<Reading<J>>, u64),
     Job(usize),
 }
@@ -114,7 +124,8 @@ where
         let _guard = StopOnPanic(self);
         while let Some(work) = self.next_work() {
             let result = match work {
-                Work::Offered(offer) => self.take_offer(offer),
+                Work::Ahead(reading, unit) => self.read_ahead(&reading, unit),
+                Work::InOrder(reading) => self.read_in_order(reading),
                 Work::Unit(reading, unit) => self.read_unit(&reading, unit),
                 Work::Job(job) => self.begin(job),
             };
@@ -161,7 +172,7 @@ where
         let opened = self.jobs[job].open()?;
         let plan = Plan::new(opened.requests);
         let is_serial = plan.is_serial();
-        // A serial file has one part more: the ordered pass itself, which ends after all its offers.
+        // A serial file has one part more: the ordered pass itself, which comes after all units.
         let parts = plan.units() + u64::from(is_serial);
         let reading = Arc::new(Reading {
             job,
@@ -170,6 +181,8 @@ where
             plan,
             next_unit: AtomicU64::new(0),
             remaining: AtomicU64::new(parts),
+            ahead: Mutex::new(Ahead::Nothing),
+            arrived: Condvar::new(),
         });
         if is_serial {
             return Ok(Some(reading));
@@ -183,13 +196,18 @@ where
         Ok(None)
     }
 
-    /// Reads a file from its first to its last unit, and offers the work that needs no order. While more files wait than
-    /// threads are free, a second file is read beside it, for SHA-256 is faster on two messages in turns.
+    /// Reads a file from its first to its last unit. While more files wait than threads are free, a second file is read
+    /// beside it, for SHA-256 is faster on two messages in turns; once a thread is idle, it gets the second one.
     fn read_in_order(&self, first: Arc<Reading<J>>) -> Result<(), J::Error> {
         let mut lanes = vec![first];
         while !lanes.is_empty() {
-            if let Some(job) = if lanes.len() == 1 { self.spare_job() } else { None } {
-                lanes.extend(self.open(job)?);
+            match lanes.len() {
+                1 => {
+                    if let Some(job) = self.spare_job() {
+                        lanes.extend(self.open(job)?);
+                    }
+                }
+                _ => self.hand_over(&mut lanes),
             }
             self.read_next_units(&lanes)?;
             for done in lanes.extract_if(.., |reading| reading.is_read()) {
@@ -207,11 +225,11 @@ where
         let mut units = Vec::with_capacity(lanes.len());
         for reading in lanes {
             let Some(unit) = reading.take_unit() else { continue };
-            let buffer = Arc::new(self.read(reading, unit)?);
-            if !self.offer(reading, unit, &buffer) {
-                reading.plan.feed_trees(unit, &buffer)?;
-                self.part_done(reading)?;
-            }
+            let buffer = match self.arrived(reading) {
+                Some(read) => read?,
+                None => self.read_and_feed(reading, unit)?,
+            };
+            self.offer(reading, unit + 1);
             units.push((reading, unit, buffer));
         }
         match &units[..] {
@@ -220,7 +238,7 @@ where
             }
             units => units.iter().for_each(|(reading, unit, buffer)| reading.plan.feed_serial(*unit, buffer)),
         }
-        units.into_iter().for_each(|(_, _, buffer)| self.recycle(buffer));
+        self.lock().buffers.extend(units.into_iter().map(|(_, _, buffer)| buffer));
         Ok(())
     }
 
@@ -230,32 +248,73 @@ where
         if state.waiting.len() > self.threads - state.busy { state.waiting.pop() } else { None }
     }
 
-    /// Gives a unit to an idle thread; `false` if there is none, or nothing to give.
-    fn offer(&self, reading: &Arc<Reading<J>>, unit: u64, buffer: &Arc<Vec<u8>>) -> bool {
-        if !reading.plan.has_tree_work(unit) {
-            return false;
-        }
+    /// Gives the second of two files to an idle thread.
+    fn hand_over(&self, lanes: &mut Vec<Arc<Reading<J>>>) {
         let mut state = self.lock();
-        if state.idle <= state.offers.len() {
-            return false;
+        if state.has_idle_thread() {
+            state.handed_over.extend(lanes.pop());
+            drop(state);
+            self.changed.notify_one();
         }
-        state.offers.push(Offer { reading: Arc::clone(reading), unit, buffer: Arc::clone(buffer) });
-        drop(state);
-        self.changed.notify_one();
-        true
     }
 
-    fn take_offer(&self, offer: Offer<J>) -> Result<(), J::Error> {
-        offer.reading.plan.feed_trees(offer.unit, &offer.buffer)?;
-        self.recycle(offer.buffer);
-        self.part_done(&offer.reading)
+    /// Lets an idle thread read the next unit of a file, and hash what needs no order, while this one hashes the last.
+    /// Only reading ahead would not pay: bytes that another core has read are slower to get at.
+    fn offer(&self, reading: &Arc<Reading<J>>, unit: u64) {
+        if unit >= reading.plan.units() || !reading.plan.has_tree_work(unit) {
+            return;
+        }
+        let mut state = self.lock();
+        if state.has_idle_thread() {
+            *reading.ahead() = Ahead::Pending;
+            state.offers.push((Arc::clone(reading), unit));
+            drop(state);
+            self.changed.notify_one();
+        }
+    }
+
+    /// The next unit of a file, if another thread has read it or is about to. An offer that nobody has taken is
+    /// withdrawn.
+    fn arrived(&self, reading: &Arc<Reading<J>>) -> Option<Result<Vec<u8>, J::Error>> {
+        let withdrawn = {
+            let mut state = self.lock();
+            let offered = state.offers.iter().position(|(offered, _)| Arc::ptr_eq(offered, reading));
+            offered.map(|index| state.offers.swap_remove(index)).is_some()
+        };
+        let mut ahead = reading.ahead();
+        if withdrawn {
+            *ahead = Ahead::Nothing;
+        }
+        while matches!(*ahead, Ahead::Pending) {
+            ahead = reading.arrived.wait(ahead).expect("no thread panics while it holds this lock");
+        }
+        match std::mem::replace(&mut *ahead, Ahead::Nothing) {
+            Ahead::Read(read) => Some(read),
+            Ahead::Nothing | Ahead::Pending => None,
+        }
+    }
+
+    fn read_ahead(&self, reading: &Arc<Reading<J>>, unit: u64) -> Result<(), J::Error> {
+        // If this thread panics, the other must not wait for it.
+        let guard = NothingAhead(reading);
+        let read = self.read_and_feed(reading, unit);
+        *reading.ahead() = Ahead::Read(read);
+        drop(guard);
+        Ok(())
+    }
+
+    /// Reads a unit and feeds it to the digests that take it in any order.
+    fn read_and_feed(&self, reading: &Reading<J>, unit: u64) -> Result<Vec<u8>, J::Error> {
+        let buffer = self.read(reading, unit)?;
+        reading.plan.feed_trees(unit, &buffer)?;
+        self.part_done(reading)?;
+        Ok(buffer)
     }
 
     fn read_unit(&self, reading: &Arc<Reading<J>>, unit: u64) -> Result<(), J::Error> {
-        let buffer = self.read(reading, unit)?;
-        reading.plan.feed_trees(unit, &buffer)?;
-        self.recycle(Arc::new(buffer));
-        self.part_done(reading)
+        let buffer = self.read_and_feed(reading, unit)?;
+        self.lock().buffers.push(buffer);
+        Ok(())
     }
 
     fn read(&self, reading: &Reading<J>, unit: u64) -> Result<Vec<u8>, J::Error> {
@@ -267,13 +326,6 @@ where
         reading.file.read_exact_at(&mut buffer, range.start).map_err(|error| self.jobs[reading.job].read_error(range.start, error))?;
         (self.progress)(length as u64);
         Ok(buffer)
-    }
-
-    /// Keeps a buffer for the next read once nobody uses it.
-    fn recycle(&self, buffer: Arc<Vec<u8>>) {
-        if let Some(buffer) = Arc::into_inner(buffer) {
-            self.lock().buffers.push(buffer);
-        }
     }
 
     fn part_done(&self, reading: &Reading<J>) -> Result<(), J::Error> {
@@ -293,11 +345,19 @@ impl<J: FileJob> PoolState<J> {
         self.panicked || self.error.is_some()
     }
 
-    /// Offers first, for a reader's buffer waits on them; then units of open files, so that few files are
-    /// open at a time; then the next file.
+    /// Whether a thread waits for work that is not yet at hand.
+    fn has_idle_thread(&self) -> bool {
+        self.idle > self.offers.len() + self.handed_over.len()
+    }
+
+    /// Whole files first; then what another thread will soon need; then units of open files, so that few files are open
+    /// at a time; then the next file.
     fn take_work(&mut self) -> Option<Work<J>> {
-        if let Some(offer) = self.offers.pop() {
-            return Some(Work::Offered(offer));
+        if let Some(reading) = self.handed_over.pop() {
+            return Some(Work::InOrder(reading));
+        }
+        if let Some((reading, unit)) = self.offers.pop() {
+            return Some(Work::Ahead(reading, unit));
         }
         while let Some(reading) = self.open.last() {
             if let Some(unit) = reading.take_unit() {
@@ -315,9 +375,27 @@ impl<J: FileJob> Reading<J> {
         self.next_unit.load(Ordering::Relaxed) >= self.plan.units()
     }
 
+    fn ahead(&self) -> MutexGuard<'_, Ahead<J::Error>> {
+        self.ahead.lock().expect("no thread panics while it holds this lock")
+    }
+
     fn take_unit(&self) -> Option<u64> {
         let unit = self.next_unit.fetch_add(1, Ordering::Relaxed);
         (unit < self.plan.units()).then_some(unit)
+    }
+}
+
+/// Wakes the thread that waits for a unit; if none was read, it reads by itself.
+struct NothingAhead<'a, J: FileJob>(&'a Reading<J>);
+
+impl<J: FileJob> Drop for NothingAhead<'_, J> {
+    fn drop(&mut self) {
+        if let Ok(mut ahead) = self.0.ahead.lock()
+            && matches!(*ahead, Ahead::Pending)
+        {
+            *ahead = Ahead::Nothing;
+        }
+        self.0.arrived.notify_all();
     }
 }
 
