@@ -1,9 +1,8 @@
 //! SHA-256 (FIPS 180-4) on processors with SHA instructions, alone or two messages at a time.
 //!
 //! Why not only the library's: the rounds of one message depend on each other, so one message leaves the SHA unit
-//! idle part of the time. Two messages in turns fill the gaps: a core of a Sapphire Rapids Xeon hashes 2.35 GB/s
-//! instead of 1.95 (`benches/results/`). That is about what the BLAKE3 digests of our annotations cost, so that
-//! signing and verifying with them is as fast as plain SHA-256.
+//! idle part of the time. Two messages in turns fill the gaps, which pays for a part of what the BLAKE3 digests of our
+//! annotations cost. `make evaluation` compares with two `openssl dgst`.
 //!
 //! Only the block function is special; where the instructions are missing, [`Hasher`](crate::Hasher) uses
 //! aws-lc. The tests compare both with each other and with NIST's vectors.

@@ -20,7 +20,7 @@ pub enum ManifestError {
         reason: &'static str,
     },
     /// Two names of a manifest or directory are equal after Unicode normalisation (NFC).
-    #[error("\"{first}\" and \"{second}\" are one name after Unicode normalisation")]
+    #[error("\"{}\" and \"{}\" are one name after Unicode normalisation", first.as_str().escape_default(), second.as_str().escape_default())]
     AmbiguousNames {
         /// One of the names.
         first: ModelPath,
