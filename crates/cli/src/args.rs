@@ -1,6 +1,6 @@
 //! The grammar of the command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sentry::{Algorithm, KeyAlgorithm, default_signature_path};
@@ -85,14 +85,19 @@ impl Subject {
 
 impl Sign {
     pub fn signature_path(&self) -> PathBuf {
-        self.signature.clone().unwrap_or_else(|| default_signature_path(&self.model))
+        signature_path(&self.model, self.signature.as_deref())
     }
 }
 
 impl Verify {
     pub fn signature_path(&self) -> PathBuf {
-        self.signature.clone().unwrap_or_else(|| default_signature_path(&self.model))
+        signature_path(&self.model, self.signature.as_deref())
     }
+}
+
+/// Where a signature is, named or not.
+fn signature_path(model: &Path, named: Option<&Path>) -> PathBuf {
+    named.map_or_else(|| default_signature_path(model), Path::to_owned)
 }
 
 /// Make a key pair: a private key to sign with, and its public half (.pub) to give away

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use sentry_hash::{Algorithm, HashError};
+use sentry_hash::HashError;
 
 use crate::{ModelPath, json::JsonError, limits};
 
@@ -346,9 +346,4 @@ impl From<JsonError> for SafetensorsError {
             other => Self::Json { reason: other.to_string() },
         }
     }
-}
-
-/// Names the algorithm of an error about a resource.
-pub(crate) fn mismatch(name: &str, expected: Algorithm, found: &str) -> ManifestError {
-    ManifestError::AlgorithmMismatch { name: crate::printable(name), expected: expected.to_string(), found: crate::printable(found) }
 }

@@ -211,7 +211,11 @@ fn check_each(serialization: &Serialization, resources: &[Resource]) -> Result<(
     for resource in resources {
         let found = resource.digest.algorithm();
         if found != serialization.hash {
-            return Err(crate::error::mismatch(&resource.name(), serialization.hash, found.name()));
+            return Err(ManifestError::AlgorithmMismatch {
+                name: printable(&resource.name()),
+                expected: serialization.hash.to_string(),
+                found: found.to_string(),
+            });
         }
         if resource.shard.is_some() != sharded {
             return Err(ManifestError::ShardName { name: printable(&resource.name()) });

@@ -28,8 +28,7 @@ pub fn verify_model(
     let files = tree.scan(&rules, manifest.serialization().allow_symlinks)?;
     let listing = Listing { files: &files, is_file: tree.is_file(), allow_unsigned: options.allow_unsigned };
     let pairing = pair_names(manifest, &listing).map_err(VerifyError::Differs)?;
-    let signed_bytes = pairing.bytes();
-    observer.begin(signed_bytes, pairing.files.len());
+    observer.begin(pairing.bytes(), pairing.files.len());
     let find = |path: &ResourcePath| pairing.files.get(path).copied();
     let measured = measure::as_signed(&tree, manifest, find, &Cpu::new(), &|bytes| observer.advance(bytes))?;
     Ok(statement.confirm(&listing, &measured)?)
