@@ -285,6 +285,10 @@ pub enum AnyHash {
     Blake3,
     #[value(name = "sha3-256")]
     Sha3_256,
+    Sha256Tree,
+    Blake2bTree,
+    #[value(name = "sha3-256-tree")]
+    Sha3_256Tree,
 }
 
 impl From<AnyHash> for Algorithm {
@@ -294,6 +298,9 @@ impl From<AnyHash> for Algorithm {
             AnyHash::Blake2b => Self::Blake2b,
             AnyHash::Blake3 => Self::Blake3,
             AnyHash::Sha3_256 => Self::Sha3_256,
+            AnyHash::Sha256Tree => Self::Sha256Tree,
+            AnyHash::Blake2bTree => Self::Blake2bTree,
+            AnyHash::Sha3_256Tree => Self::Sha3_256Tree,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::tree::Tree;
 use crate::{Digest, HashError, Hasher};
 
 /// A hash algorithm that Sentry computes. The list is closed: a name from outside is looked up here
@@ -18,11 +19,19 @@ pub enum Algorithm {
     Blake3,
     /// SHA3-256, FIPS 202. Never part of an OpenSSF Model Signing statement.
     Sha3_256,
+    /// A Merkle tree over SHA-256, so that one message uses all cores or a GPU. Neither it nor its two siblings is ever
+    /// part of an OpenSSF Model Signing statement.
+    Sha256Tree,
+    /// A Merkle tree over BLAKE2b, with a digest of 64 bytes.
+    Blake2bTree,
+    /// A Merkle tree over SHA3-256.
+    Sha3_256Tree,
 }
 
 impl Algorithm {
     /// Every algorithm, in the order in which help texts list them.
-    pub const ALL: [Self; 4] = [Self::Sha256, Self::Blake2b, Self::Blake3, Self::Sha3_256];
+    pub const ALL: [Self; 7] =
+        [Self::Sha256, Self::Blake2b, Self::Blake3, Self::Sha3_256, Self::Sha256Tree, Self::Blake2bTree, Self::Sha3_256Tree];
 
     /// The name used in statements and on the command line.
     pub const fn name(self) -> &'static str {
@@ -31,20 +40,34 @@ impl Algorithm {
             Self::Blake2b => "blake2b",
             Self::Blake3 => "blake3",
             Self::Sha3_256 => "sha3-256",
+            Self::Sha256Tree => "sha256-tree",
+            Self::Blake2bTree => "blake2b-tree",
+            Self::Sha3_256Tree => "sha3-256-tree",
         }
     }
 
     /// Length of a digest in bytes.
     pub const fn digest_len(self) -> usize {
         match self {
-            Self::Blake2b => 64,
-            Self::Sha256 | Self::Blake3 | Self::Sha3_256 => 32,
+            Self::Blake2b | Self::Blake2bTree => 64,
+            Self::Sha256 | Self::Blake3 | Self::Sha3_256 | Self::Sha256Tree | Self::Sha3_256Tree => 32,
         }
     }
 
-    /// Whether pieces of one message can be hashed independently and joined.
-    pub const fn is_tree(self) -> bool {
-        matches!(self, Self::Blake3)
+    /// The tree behind this algorithm, if pieces of one message can be hashed apart and joined.
+    pub const fn tree(self) -> Option<Tree> {
+        match self {
+            Self::Blake3 => Some(Tree::Blake3),
+            Self::Sha256Tree => Some(Tree::Sha256),
+            Self::Blake2bTree => Some(Tree::Blake2b),
+            Self::Sha3_256Tree => Some(Tree::Sha3_256),
+            Self::Sha256 | Self::Blake2b | Self::Sha3_256 => None,
+        }
+    }
+
+    /// Whether OpenSSF Model Signing knows this algorithm.
+    pub const fn is_in_oms(self) -> bool {
+        matches!(self, Self::Sha256 | Self::Blake2b | Self::Blake3)
     }
 
     /// The digest of one message in memory, on this thread.

@@ -4,7 +4,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use crate::blake3_join::{Blake3Joiner, pieces};
+use crate::tree::{Joiner, Tree};
+use crate::lattice::{Entry, SampleDigest, SourceTag, State};
 use crate::{Algorithm, Digest, HashError};
 
 /// A place where digests are computed: this machine's cores, later a GPU.
@@ -17,18 +18,33 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// Whatever keeps the backend from computing all of them; never some digests only.
     fn digest_many(&self, algorithm: Algorithm, messages: &[&[u8]]) -> Result<Vec<Digest>, HashError>;
+
+    /// The sample digests of `records`, in their order.
+    ///
+    /// # Errors
+    /// As for [`Backend::digest_many`].
+    fn sample_digests(&self, records: &[&[u8]]) -> Result<Vec<SampleDigest>, HashError>;
+
+    /// The sum of the elements of `entries`, all of one source, whose ids the caller knows to be unique.
+    ///
+    /// # Errors
+    /// As for [`Backend::digest_many`], and [`HashError::TooManySamples`].
+    fn lattice_state(&self, source: &SourceTag, entries: &[Entry]) -> Result<State, HashError>;
 }
 
-/// All cores of this machine. Messages are spread over them; a long BLAKE3 message is cut into
-/// pieces that are spread as well.
+/// All cores of this machine. Messages are spread over them; a long message of a tree is cut
+/// into pieces that are spread as well.
 #[derive(Debug, Clone)]
 pub struct Cpu {
     threads: usize,
 }
 
-/// Bytes of one BLAKE3 message that a thread takes at a time: long enough for full SIMD width, short
+/// Bytes of one tree's message that a thread takes at a time: long enough for full SIMD width, short
 /// enough to spread a few MiB over many cores.
 const PIECE: usize = 1 << 20;
+
+/// Samples that a thread takes at a time: enough that taking them costs nothing beside hashing them.
+const BATCH: usize = 256;
 
 impl Cpu {
     /// Uses as many threads as this process may run at once.
@@ -59,7 +75,27 @@ impl Backend for Cpu {
     }
 
     fn digest_many(&self, algorithm: Algorithm, messages: &[&[u8]]) -> Result<Vec<Digest>, HashError> {
-        if algorithm.is_tree() { blake3_many(self.threads, messages) } else { Ok(serial_many(self.threads, algorithm, messages)) }
+        match algorithm.tree() {
+            Some(tree) => tree_many(self.threads, tree, messages),
+            None => Ok(map(self.threads, messages, |message| algorithm.digest(message))),
+        }
+    }
+
+    fn sample_digests(&self, records: &[&[u8]]) -> Result<Vec<SampleDigest>, HashError> {
+        let batches: Vec<&[&[u8]]> = records.chunks(BATCH).collect();
+        let digest_all = |batch: &&[&[u8]]| batch.iter().map(|record| SampleDigest::of_record(record)).collect::<Vec<_>>();
+        Ok(map(self.threads, &batches, digest_all).concat())
+    }
+
+    fn lattice_state(&self, source: &SourceTag, entries: &[Entry]) -> Result<State, HashError> {
+        let batches: Vec<&[Entry]> = entries.chunks(BATCH).collect();
+        let sum = |batch: &&[Entry]| {
+            let mut state = State::new();
+            batch.iter().try_for_each(|entry| state.add(source, entry)).map(|()| state)
+        };
+        let mut total = State::new();
+        map(self.threads, &batches, sum).into_iter().try_for_each(|state| total.merge(&state?))?;
+        Ok(total)
     }
 }
 
@@ -85,18 +121,19 @@ fn for_each(threads: usize, count: usize, work: impl Fn(usize) + Sync) {
     });
 }
 
-fn serial_many(threads: usize, algorithm: Algorithm, messages: &[&[u8]]) -> Vec<Digest> {
-    let digests: Vec<Mutex<Option<Digest>>> = messages.iter().map(|_| Mutex::new(None)).collect();
-    for_each(threads, messages.len(), |index| {
-        let digest = algorithm.digest(messages[index]);
-        *digests[index].lock().expect("no thread panics while it holds this lock") = Some(digest);
+/// What `work` makes of every item, in their order, on up to `threads` threads.
+fn map<T: Sync, R: Send>(threads: usize, items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let results: Vec<Mutex<Option<R>>> = items.iter().map(|_| Mutex::new(None)).collect();
+    for_each(threads, items.len(), |index| {
+        let result = work(&items[index]);
+        *results[index].lock().expect("no thread panics while it holds this lock") = Some(result);
     });
-    let filled = |slot: Mutex<Option<Digest>>| slot.into_inner().expect("no thread panicked").expect("every index ran");
-    digests.into_iter().map(filled).collect()
+    let filled = |slot: Mutex<Option<R>>| slot.into_inner().expect("no thread panicked").expect("every index ran");
+    results.into_iter().map(filled).collect()
 }
 
-fn blake3_many(threads: usize, messages: &[&[u8]]) -> Result<Vec<Digest>, HashError> {
-    let joiners: Vec<_> = messages.iter().map(|m| Mutex::new(Blake3Joiner::new(m.len() as u64))).collect();
+fn tree_many(threads: usize, tree: Tree, messages: &[&[u8]]) -> Result<Vec<Digest>, HashError> {
+    let joiners: Vec<_> = messages.iter().map(|m| Mutex::new(Joiner::new(tree, m.len() as u64))).collect();
     let work: Vec<(usize, usize)> = messages
         .iter()
         .enumerate()
@@ -107,7 +144,8 @@ fn blake3_many(threads: usize, messages: &[&[u8]]) -> Result<Vec<Digest>, HashEr
         let (index, start) = work[item];
         let message = messages[index];
         let piece = &message[start..message.len().min(start + PIECE)];
-        let joined = pieces(message.len() as u64, start as u64, piece)
+        let joined = tree
+            .piece(message.len() as u64, start as u64, piece)
             .and_then(|hashed| joiners[index].lock().expect("no thread panicked").insert(hashed));
         if let Err(error) = joined {
             *failure.lock().expect("no thread panicked") = Some(error);

@@ -7,7 +7,7 @@ use data_encoding::HEXLOWER;
 use crate::{Algorithm, HashError};
 
 /// Longest digest of any [`Algorithm`], in bytes.
-const MAX_LEN: usize = 64;
+pub(crate) const MAX_LEN: usize = 64;
 
 /// A digest. Two are equal only if their algorithms are equal too.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

@@ -5,13 +5,13 @@
 //! same buffer. How the work spreads:
 //!
 //! ```text
-//! only BLAKE3 asked for:  units of one file go to any thread, in any order (BLAKE3 is a tree)
+//! only trees asked for:    units of one file go to any thread, in any order (BLAKE3 is a tree)
 //! a serial hash as well:  one thread reads the file in order and feeds the serial hash; an idle thread
-//!                         reads the next unit meanwhile and hashes its BLAKE3 part
+//!                         reads the next unit meanwhile and hashes its part of the trees
 //! more files than cores:  one thread reads two files side by side, as long as no thread is idle
 //! ```
 //!
-//! So eight files keep eight cores busy, and so does one large file under BLAKE3. Memory is at most two
+//! So eight files keep eight cores busy, and so does one large file under BLAKE3 or another tree. Memory is at most two
 //! buffers a thread, whatever the size of the files.
 
 mod plan;

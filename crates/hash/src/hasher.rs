@@ -3,6 +3,7 @@
 use aws_lc_rs::digest::{Context, SHA3_256, SHA256};
 
 use crate::sha256::{Sha256, ShaNi};
+use crate::tree::merkle::{self, MerkleHasher};
 use crate::{Algorithm, Digest};
 
 /// A digest in the making: bytes go in in order, any number at a time.
@@ -19,6 +20,7 @@ enum State {
     AwsLc(Context),
     Blake2b(Box<blake2b_simd::State>),
     Blake3(Box<blake3::Hasher>),
+    Merkle(MerkleHasher),
 }
 
 impl Hasher {
@@ -32,6 +34,9 @@ impl Hasher {
             Algorithm::Sha3_256 => State::AwsLc(Context::new(&SHA3_256)),
             Algorithm::Blake2b => State::Blake2b(Box::new(blake2b_simd::State::new())),
             Algorithm::Blake3 => State::Blake3(Box::new(blake3::Hasher::new())),
+            Algorithm::Sha256Tree => State::Merkle(MerkleHasher::new(&merkle::SHA256)),
+            Algorithm::Blake2bTree => State::Merkle(MerkleHasher::new(&merkle::BLAKE2B)),
+            Algorithm::Sha3_256Tree => State::Merkle(MerkleHasher::new(&merkle::SHA3_256)),
         };
         Self { algorithm, state }
     }
@@ -47,6 +52,7 @@ impl Hasher {
             State::Blake3(hasher) => {
                 hasher.update(bytes);
             }
+            State::Merkle(hasher) => hasher.update(bytes),
         }
     }
 
@@ -68,6 +74,7 @@ impl Hasher {
             State::AwsLc(context) => Digest::from_bytes(self.algorithm, context.finish().as_ref()),
             State::Blake2b(state) => Digest::from_bytes(self.algorithm, state.finalize().as_bytes()),
             State::Blake3(hasher) => Digest::from_bytes(self.algorithm, hasher.finalize().as_bytes()),
+            State::Merkle(hasher) => Ok(hasher.finish()),
         };
         digest.expect("each primitive writes a digest of its algorithm's length")
     }

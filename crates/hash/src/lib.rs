@@ -8,27 +8,31 @@
 //! # Ok::<(), sentry_hash::HashError>(())
 //! ```
 //!
-//! Three layers, each usable by itself:
+//! The parts, each usable by itself:
 //!
 //! - [`Algorithm`], [`Digest`], [`Hasher`]: one message, one thread, bytes in order.
-//! - [`blake3_join`]: BLAKE3 of a message whose pieces arrive in any order. BLAKE3 is a tree, so
-//!   pieces can be hashed on different cores (later: on a GPU, as they land) and joined.
+//! - [`tree`]: the algorithms that are trees. Pieces of one message arrive in any order, are hashed on different
+//!   cores (later: on a GPU, as they land) and joined.
+//! - [`lattice`] and [`table`]: digests of samples, and of sets of samples in no order.
 //! - [`files`]: many files over all cores, several digests of each from one read.
 //!
 //! [`Backend`] is the seam between places where digests are computed. The same name means the same
 //! bytes in every backend; `tests/` runs one body of vectors over all of them.
 //!
 //! SHA-256, BLAKE2b and SHA-3 of one message are serial by construction: they run as fast as the
-//! vetted library does on one core, and several files run beside each other.
+//! vetted library does on one core, and several files run beside each other. Their trees (`sha256-tree` and its siblings)
+//! are not.
 
 mod algorithm;
 mod backend;
-pub mod blake3_join;
 mod digest;
 mod error;
 pub mod files;
 mod hasher;
+pub mod lattice;
 mod sha256;
+pub mod table;
+pub mod tree;
 
 pub use algorithm::Algorithm;
 pub use backend::{Backend, Cpu};

@@ -56,19 +56,11 @@ impl Sha256 {
         other.update(other_tail);
     }
 
-    /// The digest of all bytes given: padding by FIPS 180-4, section 5.1.1.
+    /// The digest of all bytes given.
     pub fn finish(mut self) -> [u8; 32] {
-        let bits = self.length * 8;
-        let zeroes = (2 * BLOCK - 9 - self.filled) % BLOCK;
-        self.update(&[0x80]);
-        self.update(&[0; BLOCK][..zeroes]);
-        self.update(&bits.to_be_bytes());
-        debug_assert_eq!(self.filled, 0, "the padding ends a block");
-        let mut digest = [0; 32];
-        for (bytes, word) in digest.chunks_exact_mut(4).zip(self.state) {
-            bytes.copy_from_slice(&word.to_be_bytes());
-        }
-        digest
+        let (last, length) = last_blocks(&self.block[..self.filled], self.length);
+        self.unit.compress([&mut self.state], [&last[..length]]);
+        to_bytes(&self.state)
     }
 
     /// Fills up the block that is begun, if any, and returns the bytes behind it.
@@ -97,6 +89,54 @@ impl Sha256 {
         self.filled += bytes.len();
         self.length += bytes.len() as u64;
     }
+}
+
+/// The state behind whole blocks that many messages begin with.
+pub struct Midstate {
+    unit: ShaNi,
+    state: [u32; 8],
+    /// Bytes of the blocks.
+    length: u64,
+}
+
+impl Midstate {
+    /// Hashes `prefix`, whole blocks.
+    pub fn new(unit: ShaNi, prefix: &[u8]) -> Self {
+        let mut state = INITIAL;
+        unit.compress([&mut state], [prefix]);
+        Self { unit, state, length: prefix.len() as u64 }
+    }
+
+    /// The digests of prefix ‖ message for messages of one length, in turns.
+    pub fn digest<const N: usize>(&self, messages: [&[u8]; N]) -> [[u8; 32]; N] {
+        let length = messages[0].len();
+        let whole = length - length % BLOCK;
+        let mut states = [self.state; N];
+        self.unit.compress(states.each_mut(), messages.map(|message| &message[..whole]));
+        let last = messages.map(|message| last_blocks(&message[whole..], self.length + length as u64));
+        self.unit.compress(states.each_mut(), last.each_ref().map(|(blocks, length)| &blocks[..*length]));
+        states.map(|state| to_bytes(&state))
+    }
+}
+
+/// What is left of a message behind its whole blocks, with the padding of FIPS 180-4, section 5.1.1: one block or two,
+/// and their length. `length` is the whole message's, in bytes.
+fn last_blocks(rest: &[u8], length: u64) -> ([u8; 2 * BLOCK], usize) {
+    const LENGTH_FIELD: usize = 8;
+    let mut blocks = [0; 2 * BLOCK];
+    blocks[..rest.len()].copy_from_slice(rest);
+    blocks[rest.len()] = 0x80;
+    let end = if rest.len() + 1 + LENGTH_FIELD <= BLOCK { BLOCK } else { 2 * BLOCK };
+    blocks[end - LENGTH_FIELD..end].copy_from_slice(&(length * 8).to_be_bytes());
+    (blocks, end)
+}
+
+fn to_bytes(state: &[u32; 8]) -> [u8; 32] {
+    let mut digest = [0; 32];
+    for (bytes, word) in digest.chunks_exact_mut(4).zip(state) {
+        bytes.copy_from_slice(&word.to_be_bytes());
+    }
+    digest
 }
 
 #[cfg(test)]
@@ -135,6 +175,25 @@ mod tests {
             let mut alone = Sha256::new(unit);
             message(first, 3).chunks(61).for_each(|chunk| alone.update(chunk));
             assert_eq!(alone.finish().to_vec(), library(&message(first, 3)), "{first}");
+        }
+    }
+
+    #[test]
+    fn a_midstate_stands_for_its_prefix() {
+        let Some(unit) = ShaNi::detect() else {
+            println!("no SHA instructions here: nothing compared");
+            return;
+        };
+        for prefix in [0, 64, 192] {
+            let prefix = message(prefix, 9);
+            let midstate = Midstate::new(unit, &prefix);
+            for length in [0, 1, 54, 55, 56, 57, 63, 64, 65, 119, 120, 128, 4095, 4096] {
+                let messages = [message(length, 1), message(length, 2)];
+                let expected = messages.each_ref().map(|message| library(&[&prefix[..], message].concat()));
+                let found = midstate.digest(messages.each_ref().map(|message| &message[..]));
+                assert_eq!(found.map(|digest| digest.to_vec()), expected, "{length}");
+                assert_eq!(midstate.digest([&messages[0]])[0].to_vec(), expected[0], "{length}");
+            }
         }
     }
 }

@@ -65,7 +65,7 @@ pub fn sign_model(model: &Path, signer: &dyn Signer, options: &SignOptions, obse
 
 fn check_options(options: &SignOptions) -> Result<(), Error> {
     let refuse = |reason| Err(Error::Options { reason });
-    if options.hash == Algorithm::Sha3_256 {
+    if !options.hash.is_in_oms() {
         return refuse("OpenSSF model signatures use sha256, blake2b or blake3");
     }
     match options.shard_size {

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::{Mutex, MutexGuard};
 
 use super::{Request, UNIT};
-use crate::blake3_join::{Blake3Joiner, pieces};
+use crate::tree::{Joiner, Tree};
 use crate::{Digest, HashError, Hasher};
 
 /// The digests of one file in the making.
@@ -31,12 +31,14 @@ struct Trees {
 
 struct State {
     range: Range<u64>,
+    /// The tree whose pieces this digest is made of, if it is.
+    tree: Option<Tree>,
     digest: Mutex<InMaking>,
 }
 
 enum InMaking {
     Serial(Option<Hasher>),
-    Tree(Blake3Joiner),
+    Tree(Option<Joiner>),
     Done(Digest),
 }
 
@@ -45,7 +47,7 @@ impl Plan {
     pub fn new(requests: Vec<Request>) -> Self {
         let start = requests.iter().map(|r| r.range.start).min().unwrap_or(0);
         let end = requests.iter().map(|r| r.range.end).max().unwrap_or(0);
-        let (trees, serial) = (0..requests.len()).partition(|&index| requests[index].algorithm.is_tree());
+        let (trees, serial) = (0..requests.len()).partition(|&index| requests[index].algorithm.tree().is_some());
         let span = start..end.max(start);
         Self { trees: Trees::new(&span, &requests, trees), serial, states: requests.into_iter().map(State::new).collect(), span }
     }
@@ -76,8 +78,10 @@ impl Plan {
         let unit = self.unit(unit);
         for state in self.trees.fed_by(&unit, &self.states) {
             let (offset, part) = state.part(&unit, bytes);
-            let hashed = pieces(state.range.end - state.range.start, offset, part)?;
-            if let InMaking::Tree(joiner) = &mut *state.lock() {
+            // Hashed outside of the lock, which other threads want for their units.
+            let Some(tree) = state.tree else { continue };
+            let hashed = tree.piece(state.range.end - state.range.start, offset, part)?;
+            if let InMaking::Tree(Some(joiner)) = &mut *state.lock() {
                 joiner.insert(hashed)?;
             }
         }
@@ -141,12 +145,12 @@ impl Trees {
 impl State {
     fn new(request: Request) -> Self {
         let Request { range, algorithm } = request;
-        let digest = if algorithm.is_tree() {
-            InMaking::Tree(Blake3Joiner::new(range.end.saturating_sub(range.start)))
-        } else {
-            InMaking::Serial(Some(Hasher::new(algorithm)))
+        let tree = algorithm.tree();
+        let digest = match tree {
+            Some(tree) => InMaking::Tree(Some(Joiner::new(tree, range.end.saturating_sub(range.start)))),
+            None => InMaking::Serial(Some(Hasher::new(algorithm))),
         };
-        Self { range, digest: Mutex::new(digest) }
+        Self { range, tree, digest: Mutex::new(digest) }
     }
 
     fn lock(&self) -> MutexGuard<'_, InMaking> {
@@ -166,7 +170,7 @@ impl State {
         let digest = match &mut *slot {
             InMaking::Done(digest) => *digest,
             InMaking::Serial(hasher) => hasher.take().expect("a plan is finished once").finish(),
-            InMaking::Tree(joiner) => std::mem::replace(joiner, Blake3Joiner::new(0)).finish()?,
+            InMaking::Tree(joiner) => joiner.take().expect("a plan is finished once").finish()?,
         };
         *slot = InMaking::Done(digest);
         Ok(digest)
