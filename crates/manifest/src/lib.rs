@@ -29,6 +29,7 @@ pub mod limits;
 mod manifest;
 pub mod measure;
 mod path;
+pub mod record;
 pub mod safetensors;
 mod tree;
 

@@ -23,6 +23,12 @@ pub const MAX_DIRECTORY_DEPTH: usize = 64;
 /// Most dimensions of a tensor; PyTorch and NumPy allow 64.
 pub const MAX_DIMENSIONS: usize = 64;
 
+/// Most fields of a record; the widest published tables have some thousands of columns.
+pub const MAX_FIELDS: usize = 65_536;
+
+/// Deepest nesting of structures and lists in a record. Arrow's own files seldom have more than 4.
+pub const MAX_RECORD_DEPTH: usize = 32;
+
 /// Bytes by which a safetensors file may exceed its signed tensors, beyond the longest header, and still be hashed, in
 /// order to tell a file that was signed like that from one that grew later.
 pub const MAX_TRAILING_BYTES: u64 = 100_000_000;
