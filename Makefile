@@ -19,7 +19,7 @@ SENTRY := target/release/sentry
 # More options for the Python programs: make evaluation ARGS=--quick
 ARGS ?=
 
-.PHONY: help build demo test lint fmt test-rust attacks interop evaluation deny clean
+.PHONY: help build demo test lint fmt test-rust reference vectors attacks interop bench evaluation deny clean
 
 help: ## List the targets
 	@printf 'usage: make TARGET\n\n'
@@ -31,7 +31,7 @@ build: ## Build the command line: target/release/sentry
 demo: $(PY) build ## Sign a real model, break it, see the rejection (downloads 84 MB once)
 	@scripts/demo.sh
 
-test: ## Everything: lint, test-rust, attacks, interop
+test: ## Everything: lint, test-rust, reference, attacks, interop
 	@scripts/test.sh
 
 lint: ## Formatting, clippy, documentation links, dependencies, scripts
@@ -51,11 +51,21 @@ fmt: ## Format the Rust code
 test-rust: ## Unit, vector and documentation tests of all crates
 	$(CARGO) test --workspace --locked --no-fail-fast
 
+reference: $(REQUIREMENTS) ## The slow reference: its own tests, and vectors/sentry without a difference
+	$(PY) reference/generate.py --check
+	$(PY) -m pytest tests/reference $(ARGS)
+
+vectors: $(REQUIREMENTS) ## Make vectors/sentry again from the slow reference
+	$(PY) reference/generate.py
+
 attacks: $(REQUIREMENTS) build ## Every input that must be rejected, each with its own error
 	$(PY) attacks/run.py $(ARGS)
 
 interop: $(REQUIREMENTS) build ## Both ways with PyPI model-signing, and the published bundles
 	$(PY) -m pytest tests/interop $(ARGS)
+
+bench: $(PY) ## Speed of each construction beside OpenSSL on this machine (writes benches/results)
+	$(PY) benches/constructions.py $(ARGS)
 
 evaluation: $(REQUIREMENTS) build ## Time and memory beside model-signing, the table in README (writes benches/results)
 	$(PY) benches/evaluation.py $(ARGS)

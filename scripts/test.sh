@@ -54,6 +54,7 @@ run() {
 
 run lint
 run test-rust
+run reference
 run attacks
 run interop
 

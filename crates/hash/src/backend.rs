@@ -4,8 +4,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use crate::tree::{Joiner, Tree};
 use crate::lattice::{Entry, SampleDigest, SourceTag, State};
+use crate::tree::{Joiner, Tree};
 use crate::{Algorithm, Digest, HashError};
 
 /// A place where digests are computed: this machine's cores, later a GPU.

@@ -90,9 +90,7 @@ impl Table {
     pub fn check(&self, sample: &Entry) -> Result<(), HashError> {
         match self.find(sample.id) {
             None => Err(HashError::UnknownSample { id: sample.id }),
-            Some(expected) if expected != sample.digest => {
-                Err(HashError::SampleMismatch { id: sample.id, expected, found: sample.digest })
-            }
+            Some(expected) if expected != sample.digest => Err(HashError::SampleMismatch { id: sample.id, expected, found: sample.digest }),
             Some(_) => Ok(()),
         }
     }

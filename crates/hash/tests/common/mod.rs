@@ -3,11 +3,13 @@
 //! A backend of another crate includes this file by path, and calls [`conformance`].
 
 pub mod records;
+pub mod sentry;
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use data_encoding::HEXLOWER;
+use sentry_hash::tree::Tree;
 use sentry_hash::{Algorithm, Backend, Digest};
 
 use records::records;
@@ -23,7 +25,7 @@ pub struct Vector {
 }
 
 /// Bytes 250, 0, 1, ..., 250, 0, 1, ...: the messages of period 251 start at the second byte, so none is aligned.
-static STREAM: LazyLock<Vec<u8>> = LazyLock::new(|| (0..6 << 20).map(|i| ((i + 250) % 251) as u8).collect());
+static STREAM: LazyLock<Vec<u8>> = LazyLock::new(|| (0..21 << 20).map(|i| ((i + 250) % 251) as u8).collect());
 
 /// The message 0, 1, ..., 250, 0, 1, ... of `length` bytes.
 pub fn period_251(length: usize) -> &'static [u8] {
@@ -46,7 +48,8 @@ pub fn conformance(backend: &dyn Backend) {
     }
 }
 
-/// All vectors of an algorithm: the published ones, then those of period 251.
+/// All vectors of an algorithm: the published ones, then those of period 251. The Merkle trees are our own construction;
+/// their vectors come from the slow reference.
 pub fn vectors(algorithm: Algorithm) -> Vec<Vector> {
     let mut vectors = match algorithm {
         Algorithm::Sha256 => [cavp(algorithm, "SHA256ShortMsg", 65), cavp(algorithm, "SHA256LongMsg", 64)].into_iter().flatten().collect(),
@@ -55,10 +58,16 @@ pub fn vectors(algorithm: Algorithm) -> Vec<Vector> {
         }
         Algorithm::Blake2b => blake2b(),
         Algorithm::Blake3 => blake3(),
-        other => panic!("no published vectors of {other}"),
+        _ => Vec::new(),
     };
     vectors.extend(of_period_251(algorithm));
     vectors
+}
+
+/// [`vectors`] without the longest messages of the slow trees, for tests that hash each of them many times.
+pub fn short_vectors(algorithm: Algorithm) -> Vec<Vector> {
+    let is_merkle = algorithm.tree().is_some_and(|tree| tree != Tree::Blake3);
+    vectors(algorithm).into_iter().filter(|vector| !is_merkle || vector.message.len() <= 1 << 20).collect()
 }
 
 /// NIST's short and long messages. `Len` is in bits; the empty message is written as one byte.
@@ -94,11 +103,24 @@ fn blake3() -> Vec<Vector> {
 
 /// Lengths at which hashes go wrong, up to a few MiB; see `period251.py`.
 pub fn of_period_251(algorithm: Algorithm) -> Vec<Vector> {
+    if algorithm.tree().is_some_and(|tree| tree != Tree::Blake3) {
+        return merkle(algorithm);
+    }
     let read = |[length, digest]: [String; 2]| {
         let message = period_251(length.parse().unwrap());
         vector(format!("period 251, {length} bytes"), message, algorithm, &digest)
     };
     records("crates/hash/tests/common/period251.txt", ["length", algorithm.name()], 67).into_iter().map(read).collect()
+}
+
+/// Messages of period 251 and their digests under one of the Merkle trees.
+fn merkle(algorithm: Algorithm) -> Vec<Vector> {
+    let file = sentry::file("trees");
+    let read = |entry: &serde_json::Value| {
+        let length = entry["length"].as_u64().unwrap() as usize;
+        vector(format!("{algorithm}, {length} bytes"), period_251(length), algorithm, sentry::text(&entry["digest"]))
+    };
+    sentry::list(&file["algorithms"][algorithm.name()], 170).iter().map(read).collect()
 }
 
 fn vector(source: String, message: impl Into<Cow<'static, [u8]>>, algorithm: Algorithm, digest: &str) -> Vector {
