@@ -71,19 +71,19 @@ impl Bundle {
         Ok(Self { material, payload: base64::decode("payload", &payload)?, signature: base64::decode("sig", &signature.0.sig)? })
     }
 
-    /// The bundle as the text of a file, for the method `key`.
+    /// The bundle as the text of a file, for the method `key` with a hint and nothing else.
     ///
     /// # Errors
-    /// [`BundleError::VerificationMaterial`] for other methods, and [`BundleError::TooLarge`] for a bundle
+    /// [`BundleError::VerificationMaterial`] for other methods and older forms, and [`BundleError::TooLarge`] for a bundle
     /// that nobody would read.
     pub fn to_json(&self) -> Result<String, BundleError> {
-        let Material::PublicKey(key) = &self.material else {
-            return Err(BundleError::VerificationMaterial { reason: "only bundles of the method key are written" });
+        let Material::PublicKey(PublicKeyMaterial { hint: Some(hint), raw_bytes: None, key_details: None }) = &self.material else {
+            return Err(BundleError::VerificationMaterial { reason: "only bundles of the method key, with a hint alone, are written" });
         };
         let json = BundleJson {
             media_type: BUNDLE_MEDIA_TYPE.to_owned(),
             verification_material: Object(MaterialJson {
-                public_key: Some(Object(PublicKeyJson { hint: key.hint.clone(), ..PublicKeyJson::default() })),
+                public_key: Some(Object(PublicKeyJson { hint: Some(hint.clone()), ..PublicKeyJson::default() })),
                 tlog_entries: Some(Vec::new()),
                 ..MaterialJson::default()
             }),
