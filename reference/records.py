@@ -168,12 +168,17 @@ class Reader:
     """Takes bytes from the front."""
 
     def __init__(self, encoded):
-        self.rest = encoded
+        self.encoded, self.position = encoded, 0
+
+    @property
+    def rest(self):
+        """How many bytes are left."""
+        return len(self.encoded) - self.position
 
     def take(self, length):
-        require(length <= len(self.rest), "ends too early")
-        taken, self.rest = self.rest[:length], self.rest[length:]
-        return taken
+        require(length <= self.rest, "ends too early")
+        self.position += length
+        return self.encoded[self.position - length : self.position]
 
     def u32(self):
         return int.from_bytes(self.take(4), "little")
