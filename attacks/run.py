@@ -4,6 +4,7 @@
 python attacks/run.py [--sentry BIN] [--only NAME]... [-v]
 python attacks/run.py --build-only       builds the fixtures and looks at them without Sentry
 python attacks/run.py --check-readme     fails if README.md does not list what is here
+python attacks/run.py --write-cases      writes cases.json, every case as data; a whole run compares
 """
 
 import argparse
@@ -25,9 +26,9 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 import cases  # noqa: E402
-from kit import judge, naive, process, readme  # noqa: E402
+from kit import data, judge, naive, process, readme  # noqa: E402
 from kit.case import CASES, Attempt, Broken, Case, NotHere, Script  # noqa: E402
-from kit.world import World  # noqa: E402
+from kit.world import World, remove  # noqa: E402
 
 DEFAULT_BINARY = HERE.parent / "target" / "release" / "sentry"
 
@@ -40,6 +41,7 @@ class Result:
     problems: list[str] = field(default_factory=list)
     skipped: str = ""
     seconds: float = 0.0
+    described: dict | None = None  # the case as data, once its fixture is built
 
 
 def main() -> int:
@@ -55,10 +57,15 @@ def main() -> int:
     if not chosen:
         print("no such case", file=sys.stderr)
         return 2
+    if options.write_cases:
+        options.build_only = True
     if not options.build_only and not options.sentry.is_file():
         print(f"no binary at {options.sentry}: build it, or use --sentry", file=sys.stderr)
         return 2
-    return report(run_all(chosen, options), options)
+    results = run_all(chosen, options)
+    if options.write_cases:
+        return write_cases(results)
+    return report(results, options)
 
 
 def arguments() -> argparse.Namespace:
@@ -71,6 +78,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--build-only", action="store_true", help="do not run the binary")
     parser.add_argument("--check-readme", action="store_true")
     parser.add_argument("--write-readme", action="store_true")
+    parser.add_argument("--write-cases", action="store_true")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="build under DIR and leave it")
     parser.add_argument("--jobs", type=int, default=(os.cpu_count() or 2) + 1)
     return parser.parse_args()
@@ -113,6 +121,7 @@ def run_case(case: Case, base: Path, binary: Path | None, keep: bool) -> Result:
         root.mkdir()
         world = World(root)
         attempt = case.build(world)
+        result.described = data.describe(case, world, attempt)
         if binary is None:
             result.problems = look_at(case, world, attempt)
         else:
@@ -161,17 +170,6 @@ def look_at(case: Case, world: World, attempt: Attempt | Script) -> list[str]:
     return naive.problems(case, attempt, world)
 
 
-def remove(folder: Path) -> None:
-    """Removes a tree, also where a fixture took the rights away."""
-
-    def allow(function, path, _):
-        os.chmod(os.path.dirname(path), 0o700)
-        os.chmod(path, 0o700)
-        function(path)
-
-    shutil.rmtree(folder, onerror=allow)
-
-
 def report(results: list[Result], options: argparse.Namespace) -> int:
     """Prints failures, counts by class, and the last line; returns the exit status."""
     failed = [result for result in results if result.problems]
@@ -188,11 +186,26 @@ def report(results: list[Result], options: argparse.Namespace) -> int:
         print(f"skipped {result.case.group}: {result.case.name}: {result.skipped}")
     for group in [*readme.groups(), "control"]:
         print_count(group, [result for result in results if result.case.group == group])
+    # Where a fixture could not be built, its line of the file cannot be compared.
+    stale = [] if options.only or skipped or failed else data.problems([r.described for r in results])
+    for problem in stale:
+        print(f"FAILED {problem}")
     accepted = sum(any("exit 0, expected" in problem for problem in r.problems) for r in failed)
     if accepted:
         print(f"wrongly accepted: {accepted}")
-    print(f"{len(results) - len(failed) - len(skipped)} passed, {len(failed)} failed")
-    return 1 if failed else 0
+    print(f"{len(results) - len(failed) - len(skipped)} passed, {len(failed) + len(stale)} failed")
+    return 1 if failed or stale else 0
+
+
+def write_cases(results: list[Result]) -> int:
+    """Writes cases.json, if every fixture could be built."""
+    missing = [result.case.name for result in results if result.described is None]
+    if missing or len(results) != len(CASES):
+        print(f"not written: fixtures that could not be built here, or were left out: {missing}")
+        return 1
+    data.PATH.write_text(data.document([result.described for result in results]), encoding="utf-8")
+    print(f"cases.json has {len(results)} cases")
+    return 0
 
 
 def print_count(group: str, results: list[Result]) -> None:

@@ -1,4 +1,4 @@
-"""The lattice: docs/spec/samples.md, sections 3 to 5."""
+"""The lattice: docs/spec/samples.md, sections 2 and 3."""
 
 import hashlib
 import struct

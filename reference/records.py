@@ -1,4 +1,4 @@
-"""Records of samples: docs/spec/samples.md, sections 1 and 2.
+"""Records of samples: docs/spec/samples.md, section 1.
 
 A value is described as in vectors/sentry/records.json: `{"dtype": ..., "dims": [...], "bytes": b"..."}`, for a
 structure `{"dtype": "STRUCT", "fields": [...]}`, for a list `{"dtype": "LIST", "values": [...]}`. A field is a value

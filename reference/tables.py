@@ -1,4 +1,4 @@
-"""Sample tables: docs/spec/samples.md, section 6."""
+"""Sample tables: docs/spec/samples.md, section 4."""
 
 import struct
 

@@ -71,7 +71,6 @@ LATER = {
     "train_test_statement_swapped": "needs dataset statements",
     "certificate": "the certificate method is refused as a whole: certificate_bundle_refused",
     "transparency log": "the Sigstore method is refused as a whole: sigstore_bundle_refused",
-    "tree": "needs the tree hashes",
     "dataset": "needs datasets",
     "device": "needs the GPU backend",
 }
