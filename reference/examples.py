@@ -244,6 +244,9 @@ COMMON = {
     "a version of -1": put((*SUBJECT, "annotations"), {"sentry-ml.dev/version": -1}),
     "a version of 2^53": put((*SUBJECT, "annotations"), {"sentry-ml.dev/version": 2**53}),
     "a version that is text": put((*SUBJECT, "annotations"), {"sentry-ml.dev/version": "1"}),
+    "annotations without a version": put((*SUBJECT, "annotations"), {}),
+    "annotations of null": put((*SUBJECT, "annotations"), None),
+    "a further annotation": put((*SUBJECT, "annotations"), {"sentry-ml.dev/version": 1, "more": 1}),
     "a predicate that is a list": edit((P,), lambda predicate: list(predicate.values())),
     "no predicate": drop((P,)),
 }
@@ -273,6 +276,7 @@ DATASET = {
     "no name": put((P, "name"), ""),
     "a version of 2^53 in the predicate": put((P, "version"), 2**53),
     "a version of null": put((P, "version"), None),
+    "a version of the subject besides": put((*SUBJECT, "annotations"), {"sentry-ml.dev/version": 3}),
     "no fields": put((P, "fields"), []),
     "fields in no order": edit((P, "fields"), lambda fields: fields[::-1]),
     "a field twice": edit((P, "fields"), lambda fields: [fields[0], *fields]),

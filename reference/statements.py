@@ -88,15 +88,15 @@ def check(payload):
     text(subject["name"])
     keys(subject["digest"], {"sha256"})
     hexadecimal(subject["digest"]["sha256"])
-    annotations = subject.get("annotations", {})
-    keys(annotations, set(), {VERSION_ANNOTATION})
-    for version in annotations.values():
-        integer(version)
+    if "annotations" in subject:
+        keys(subject["annotations"], {VERSION_ANNOTATION})
+        integer(subject["annotations"][VERSION_ANNOTATION])
     predicate = parsed["predicate"]
     if parsed["predicateType"] == TENSORS:
         check_tensors(predicate)
     elif parsed["predicateType"] == DATASET:
         check_dataset(predicate)
+        require("annotations" not in subject, "the predicate has the version, and it alone")
         require(predicate["name"] == subject["name"], "the dataset and the subject have one name")
     else:
         raise StatementError("type of the predicate")

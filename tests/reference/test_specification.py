@@ -36,7 +36,7 @@ def test_invalid_statements_are_refused(vector):
 
 # What only code can see: order, sums, sizes, spelling, the statement around the predicate.
 BEYOND = re.compile(
-    "JSON|key twice|list of statements|subject|second digest|another digest$|statement type|predicate type|version (of -1|of 2.53$|that is)|predicate of"
+    "JSON|key twice|list of statements|subject|annotation|second digest|another digest$|statement type|predicate type|version (of -1|of 2.53$|that is)|predicate of"
     "|unknown key$|in no order|twice|left out|another (dtype|shape|state|digest|name)|half a byte|beyond 2|digest in upper"
     "|written|samples together|sample more|another size|digest too|no predicate"
 )

@@ -14,6 +14,14 @@ pub(crate) fn decode(field: &'static str, text: &str) -> Result<Vec<u8>, BundleE
     encoding.decode(text.as_bytes()).map_err(|error| BundleError::Base64 { field, reason: error.to_string() })
 }
 
+/// As [`decode`], with the standard alphabet alone.
+pub(crate) fn decode_standard(field: &'static str, text: &str) -> Result<Vec<u8>, BundleError> {
+    if text.contains(['-', '_']) {
+        return Err(BundleError::Base64 { field, reason: "not the standard alphabet".to_owned() });
+    }
+    decode(field, text)
+}
+
 pub(crate) fn encode(bytes: &[u8]) -> String {
     BASE64.encode(bytes)
 }

@@ -1,7 +1,7 @@
 //! What can be wrong with a bundle or a statement.
 
-use sentry_manifest::ManifestError;
 use sentry_manifest::json::JsonError;
+use sentry_manifest::{ListError, ManifestError};
 
 use crate::limits;
 
@@ -67,9 +67,11 @@ pub enum BundleError {
         /// The type found, escaped for printing.
         found: String,
     },
-    /// The statement is about something else than the files of a model.
-    #[error("the statement has the predicate type \"{found}\", expected \"{}\"", crate::uris::MODEL_SIGNING_V1)]
+    /// The statement is about something else than what was asked for.
+    #[error("the statement has the predicate type \"{found}\", expected \"{expected}\"")]
     PredicateType {
+        /// The type asked for.
+        expected: &'static str,
         /// The type found, escaped for printing.
         found: String,
     },
@@ -90,6 +92,33 @@ pub enum BundleError {
         /// Over the resources in their order.
         found: String,
     },
+    /// The subject's digest is not that of the predicate.
+    #[error("the subject's digest is {expected}, but what is listed has {found}")]
+    SubjectDigest {
+        /// As the subject has it.
+        expected: String,
+        /// Of the predicate.
+        found: String,
+    },
+    /// The subject has another name than the dataset.
+    #[error("the subject is named \"{found}\", the dataset \"{expected}\"")]
+    SubjectName {
+        /// The dataset's name, escaped for printing.
+        expected: String,
+        /// The subject's.
+        found: String,
+    },
+    /// A field has a value that the format does not know.
+    #[error("the field {field} cannot be \"{found}\"")]
+    Value {
+        /// The field.
+        field: &'static str,
+        /// Its value, escaped for printing.
+        found: String,
+    },
+    /// A list of tensors, or a dataset, is not one.
+    #[error("the signed list is invalid: {0}")]
+    List(#[from] ListError),
     /// What the statement lists cannot be used.
     #[error("the signed list is invalid: {0}")]
     Manifest(#[from] ManifestError),
@@ -117,6 +146,10 @@ impl BundleError {
             Self::LegacyV02 => "legacy_v0_2",
             Self::SubjectCount { .. } => "subject_count",
             Self::RootMismatch { .. } => "root_mismatch",
+            Self::SubjectDigest { .. } => "subject_digest",
+            Self::SubjectName { .. } => "subject_name",
+            Self::Value { .. } => "unknown_value",
+            Self::List(error) => error.code(),
             Self::Manifest(error) => error.code(),
         }
     }

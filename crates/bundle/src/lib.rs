@@ -21,13 +21,19 @@
 
 mod base64;
 mod bundle;
+mod dataset;
 mod dsse;
 mod error;
+mod in_toto;
 pub mod limits;
 mod statement;
+mod tensors;
 pub mod uris;
 
 pub use bundle::{Bundle, Material, PublicKeyMaterial};
+pub use dataset::DatasetStatement;
 pub use dsse::{PaeBytes, pae};
 pub use error::BundleError;
+pub use in_toto::predicate_type;
 pub use statement::Statement;
+pub use tensors::TensorsStatement;

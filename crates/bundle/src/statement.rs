@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::BundleError;
+use crate::in_toto::not_about_files;
 use crate::limits::MAX_JSON_INTEGER;
 use crate::uris::{MODEL_SIGNING_V0_1, MODEL_SIGNING_V1, STATEMENT_TYPE, VERSION_ANNOTATION};
 
@@ -40,7 +41,7 @@ impl Statement {
         match statement.predicate_type.as_str() {
             MODEL_SIGNING_V1 => {}
             MODEL_SIGNING_V0_1 => return Err(BundleError::LegacyV02),
-            other => return Err(BundleError::PredicateType { found: printable(other) }),
+            other => return Err(not_about_files(other)),
         }
         let [Object(subject)] = &statement.subject[..] else {
             return Err(BundleError::SubjectCount { found: statement.subject.len() });

@@ -17,3 +17,12 @@ pub const MODEL_SIGNING_V0_1: &str = "https://model_signing/Digests/v0.1";
 
 /// Annotation of a statement's subject: the artifact's version, an integer.
 pub const VERSION_ANNOTATION: &str = "sentry-ml.dev/version";
+
+/// Tensors in memory.
+pub const TENSORS_V1: &str = "https://sentry-ml.dev/tensors/v1";
+
+/// A dataset.
+pub const DATASET_V1: &str = "https://sentry-ml.dev/dataset/v1";
+
+/// The one lattice of datasets: 1024 lanes of 16 bits, from BLAKE3's output.
+pub const LATTICE: &str = "lthash16-1024-blake3";

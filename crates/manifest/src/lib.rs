@@ -22,21 +22,27 @@
 #![forbid(unsafe_code)]
 
 mod annotation;
+mod dataset;
 mod error;
 mod ignore;
 pub mod json;
 pub mod limits;
+mod listed;
 mod manifest;
 pub mod measure;
 mod path;
 pub mod record;
 pub mod safetensors;
+mod tensors;
 mod tree;
 
 pub use annotation::{Annotation, AnnotationsJson, SafetensorsAnnotation, TensorDigest};
+pub use dataset::{DatasetField, DatasetManifest, IdRule, Source, TableDigests};
 pub use error::{ManifestError, SafetensorsError};
 pub use ignore::{EntryKind, GIT_PATHS, IgnoreRules, SIGNATURE_SUFFIX};
+pub use listed::ListError;
 pub use manifest::{Manifest, Method, Resource, ResourcePath, Serialization, Shard, parse_shard_name};
 pub use measure::{ManifestOptions, Measured, MeasuredResource};
 pub use path::{ModelPath, printable, printable_path};
+pub use tensors::TensorManifest;
 pub use tree::{FoundFile, ModelFile, ModelTree};

@@ -26,6 +26,9 @@ pub const MAX_DIMENSIONS: usize = 64;
 /// Most fields of a record; the widest published tables have some thousands of columns.
 pub const MAX_FIELDS: usize = 65_536;
 
+/// Most sources of a dataset.
+pub const MAX_SOURCES: usize = 65_536;
+
 /// Deepest nesting of structures and lists in a record. Arrow's own files seldom have more than 4.
 pub const MAX_RECORD_DEPTH: usize = 32;
 
