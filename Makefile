@@ -19,7 +19,7 @@ SENTRY := target/release/sentry
 # More options for the Python programs: make evaluation ARGS=--quick
 ARGS ?=
 
-.PHONY: help build demo test lint fmt test-rust reference vectors attacks interop bench evaluation deny clean
+.PHONY: help build demo test lint fmt test-rust reference vectors attacks interop bench evaluation fuzz deny clean
 
 help: ## List the targets
 	@printf 'usage: make TARGET\n\n'
@@ -48,7 +48,7 @@ lint: ## Formatting, clippy, documentation links, dependencies, scripts
 fmt: ## Format the Rust code
 	$(CARGO) fmt --all
 
-test-rust: ## Unit, vector and documentation tests of all crates
+test-rust: ## Unit, vector and documentation tests of all crates; the kept inputs of the fuzzer
 	$(CARGO) test --workspace --locked --no-fail-fast
 
 reference: $(REQUIREMENTS) ## The slow reference: its own tests, and vectors/sentry without a difference
@@ -69,6 +69,9 @@ bench: $(PY) ## Speed of each construction beside OpenSSL on this machine (write
 
 evaluation: $(REQUIREMENTS) build ## Time and memory beside model-signing, the table in README (writes benches/results)
 	$(PY) benches/evaluation.py $(ARGS)
+
+fuzz: ## Look for new inputs that break a parser or joiner: make fuzz ARGS='--seconds 3600' (needs a C++ compiler)
+	scripts/fuzz.sh $(ARGS)
 
 deny: ## Licences, sources and bans of the dependencies; installs cargo-deny if it is not there
 	command -v cargo-deny >/dev/null || $(CARGO) install --locked --version $(CARGO_DENY_VERSION) cargo-deny

@@ -17,12 +17,14 @@ pub fn run(data: &[u8]) -> bool {
         let other = LtHash::with(&hasher(source, &entry));
         assert_eq!(lanes(&element(source, &entry)), other.0, "the expansion");
         let part = &mut parts[usize::from(operation >> 2) % 2];
-        if operation % 2 == 0 {
-            (state.add(source, &entry).expect("few samples"), part.add(source, &entry).expect("few samples"));
+        if operation.is_multiple_of(2) {
+            state.add(source, &entry).expect("few samples");
+            part.add(source, &entry).expect("few samples");
             oracle.mix_in(&other);
             count += 1;
         } else if part.count() > 0 {
-            (state.remove(source, &entry).expect("not empty"), part.remove(source, &entry).expect("not empty"));
+            state.remove(source, &entry).expect("not empty");
+            part.remove(source, &entry).expect("not empty");
             oracle.mix_out(&other);
             count -= 1;
         }

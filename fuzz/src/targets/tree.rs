@@ -22,7 +22,7 @@ pub fn run(data: &[u8]) -> bool {
     let mut bounds = vec![0, length];
     while !input.is_empty() && bounds.len() < 40 {
         // Half of the cuts are at the ends of leaves, where it is most likely to go wrong.
-        let cut = if input.byte() % 2 == 0 { input.below(length + 1) } else { input.below(length / 1024 + 1) * 1024 };
+        let cut = if input.byte().is_multiple_of(2) { input.below(length + 1) } else { input.below(length / 1024 + 1) * 1024 };
         bounds.push(cut);
     }
     bounds.sort_unstable();
