@@ -58,6 +58,10 @@ mod x86 {
         0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2,
     ];
 
+    /// Bytes that are asked for before they are needed. A round waits for the one before it, so the processor does not
+    /// look far enough ahead by itself, and a message that is not in the cache would be hashed at two thirds of the speed.
+    const AHEAD: usize = 4096;
+
     /// Hashes `blocks` blocks of 64 bytes of each message.
     ///
     /// # Safety
@@ -76,6 +80,7 @@ mod x86 {
             for n in 0..N {
                 // SAFETY: `block` is below `blocks`, and the message has that many.
                 schedule[n] = unsafe { load_block(messages[n].as_ptr().add(block * 64)) };
+                _mm_prefetch::<_MM_HINT_T0>(messages[n].as_ptr().wrapping_add(block * 64 + AHEAD).cast());
             }
             for step in 0..16 {
                 for n in 0..N {
