@@ -1,6 +1,7 @@
 """Class envelope, part one: the DSSE envelope, its signature, and the statement's types."""
 
 import json
+from pathlib import Path
 
 from kit import oms
 from kit.case import rejected
@@ -10,6 +11,7 @@ from kit.world import BLOB, FILES, FIRST, SECOND
 case = rejected("envelope")
 
 PLAIN_JSON = "application/json"
+STATEMENTS = Path(__file__).parents[2] / "vectors/sentry/statements.json"
 
 
 @case("payload_type")
@@ -114,6 +116,25 @@ def wrong_statement_type_or_predicate__v0_2(world):
 def wrong_statement_type_or_predicate__v0_2_signed_by_dsse(world):
     """The old predicate under a good signature is no better."""
     return with_predicate_type(world, "https://model_signing/Digests/v0.1")
+
+
+def of_another_kind(world, what):
+    """A statement of ours that is about something else than files, well made and signed."""
+    vectors = json.loads(STATEMENTS.read_text(encoding="utf-8"))["valid"]
+    [payload] = [vector["payload"] for vector in vectors if vector["what"] == what]
+    world.base()
+    world.sign_payload(payload.encode())
+    return world.verify()
+
+
+@case("predicate_type")
+def wrong_statement_type_or_predicate__about_tensors(world):
+    return of_another_kind(world, "tensors of a model")
+
+
+@case("predicate_type")
+def wrong_statement_type_or_predicate__about_a_dataset(world):
+    return of_another_kind(world, "a dataset of two sources with tables")
 
 
 def reserialised(world):

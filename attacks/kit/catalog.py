@@ -68,7 +68,7 @@ LATER = {
     "side_stream_write_race": "needs a GPU loader",
     "other_model_same_signer": "needs pins (policy)",
     "older_version_same_signer": "needs a lowest version (policy)",
-    "train_test_statement_swapped": "needs dataset statements",
+    "train_test_statement_swapped": "needs a command that verifies datasets",
     "certificate": "the certificate method is refused as a whole: certificate_bundle_refused",
     "transparency log": "the Sigstore method is refused as a whole: sigstore_bundle_refused",
     "dataset": "needs datasets",

@@ -19,7 +19,7 @@ pub struct HashedPiece {
 enum Part {
     /// The whole message.
     Root(Digest),
-    /// `2^level` leaves from leaf `index * 2^level` on; fewer at the message's end.
+    /// `2^level` leaves from leaf `index * 2^level` on; the message's last leaf may be short.
     Subtree { level: u32, index: u64, node: Node },
     /// Some bytes of one leaf, at `offset` in the message.
     Edge { offset: u64, bytes: Vec<u8> },
