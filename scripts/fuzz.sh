@@ -3,7 +3,7 @@
 #
 #   scripts/fuzz.sh [--seconds N] [--jobs N] [--out FILE] [TARGET]...
 #
-# N seconds of processor time in all (default 600), shared evenly by the targets (default: all), on all cores. What is
+# N seconds in all (default 600), shared evenly by the targets (default: all), one for each core at a time. What is
 # found besides lies under target/fuzz-corpus. Prints a table; exits with 1 on a finding, and says where it is.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
