@@ -69,6 +69,15 @@ pub trait FileJob: Sync {
     /// Explains a failed read, or that the file ended before `offset` plus a buffer.
     fn read_error(&self, offset: u64, error: io::Error) -> Self::Error;
 
+    /// Takes bytes of the file as they were read, before any digest has said whether they are right: every byte that is read
+    /// once, from any thread and in any order.
+    ///
+    /// # Errors
+    /// As the implementation says; the first error ends the whole run.
+    fn receive(&self, _context: &Self::Context, _offset: u64, _bytes: &[u8]) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
     /// Takes the digests, in the order of the requests. The file is still open, so that its size and
     /// identity can be checked again.
     ///

@@ -125,6 +125,36 @@ pub enum ManifestError {
         /// What is wrong with it.
         source: SafetensorsError,
     },
+    /// The index of a model in several safetensors files names other files or tensors than there are.
+    #[error("\"{path}\" is no valid index: {reason}")]
+    Index {
+        /// The index.
+        path: ModelPath,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// It cannot be told which files hold the weights, or the ones named are not signed as safetensors files.
+    #[error("which files hold the weights? {reason}")]
+    Weights {
+        /// What there is.
+        reason: String,
+    },
+    /// A tensor in memory has not as many bytes as its type and shape say.
+    #[error("tensor \"{tensor}\" has {found} bytes in memory, its type and shape make {expected}")]
+    TensorSize {
+        /// The tensor, escaped for printing.
+        tensor: String,
+        /// Bytes by type and shape, 0 if these have no size.
+        expected: u64,
+        /// Bytes in memory.
+        found: u64,
+    },
+    /// Two tensors of one model in memory, or in files that are loaded together, have the same name.
+    #[error("there are two tensors with the name \"{tensor}\"")]
+    DuplicateTensor {
+        /// The name, escaped for printing.
+        tensor: String,
+    },
     /// A symbolic link inside the model.
     #[error("\"{path}\" is a symbolic link")]
     Symlink {
@@ -192,6 +222,10 @@ impl ManifestError {
             Self::Digest { source, .. } | Self::Hash(source) => hash_code(source),
             Self::AnnotationInvalid { .. } => "annotation_invalid",
             Self::Safetensors { source, .. } => source.code(),
+            Self::Index { .. } => "index_invalid",
+            Self::Weights { .. } => "weights_unclear",
+            Self::TensorSize { .. } => "tensor_size",
+            Self::DuplicateTensor { .. } => "duplicate_tensor",
             Self::Symlink { .. } => "symlink",
             Self::SymlinkEscape { .. } => "symlink_escape",
             Self::SymlinkCycle { .. } => "symlink_cycle",
@@ -203,7 +237,7 @@ impl ManifestError {
 
     /// Whether the check could not be made, rather than failed.
     pub fn is_unchecked(&self) -> bool {
-        matches!(self, Self::Io { .. } | Self::Hash(_))
+        matches!(self, Self::Io { .. } | Self::Hash(_) | Self::Weights { .. } | Self::TensorSize { .. })
     }
 }
 

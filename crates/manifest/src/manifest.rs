@@ -7,7 +7,7 @@ use sentry_hash::{Algorithm, Digest, Hasher};
 use unicode_normalization::UnicodeNormalization;
 
 use crate::limits::MAX_RESOURCES;
-use crate::{Annotation, EntryKind, IgnoreRules, ManifestError, ModelPath, printable};
+use crate::{Annotation, EntryKind, IgnoreRules, ManifestError, ModelPath, SafetensorsAnnotation, printable};
 
 /// How files were listed and hashed (`serialization` of OpenSSF Model Signing v1.0).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl ResourcePath {
     }
 
     /// The path of the file for messages, `model` if it is the model itself.
-    pub(crate) fn in_model(&self) -> ModelPath {
+    pub fn in_model(&self) -> ModelPath {
         match self {
             Self::Model => ModelPath::new("model").expect("a plain name"),
             Self::File(path) => path.clone(),
@@ -182,6 +182,14 @@ impl Manifest {
     /// The paths of all files, each once, in order.
     pub fn paths(&self) -> std::collections::BTreeSet<&ResourcePath> {
         self.resources.iter().map(|resource| &resource.path).collect()
+    }
+
+    /// The signed digests of the tensors of a safetensors file, if there are any.
+    pub fn safetensors(&self, path: &ResourcePath) -> Option<&SafetensorsAnnotation> {
+        match self.resources.iter().find(|resource| resource.path == *path)?.annotation.as_ref()? {
+            Annotation::Safetensors(signed) => Some(signed),
+            Annotation::Blake3(_) => None,
+        }
     }
 
     /// How many tensors have digests of their own.

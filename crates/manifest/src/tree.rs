@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -140,7 +140,48 @@ impl ModelTree {
         Ok(scan.found.into_iter().collect())
     }
 
-    /// Opens a file that [`ModelTree::scan`] has found.
+    /// Finds one file by its name, without listing the others.
+    ///
+    /// # Errors
+    /// As [`ModelTree::scan`]; [`ManifestError::Io`] with [`io::ErrorKind::NotFound`] if it is not there.
+    pub fn find(&self, path: &ResourcePath, follow_links: bool) -> Result<FoundFile, ManifestError> {
+        let (handle, hub_blobs, path) = match (&self.kind, path) {
+            (Kind::File { name, file }, path) => {
+                if path.as_str() != name.as_str() && *path != ResourcePath::Model {
+                    return Err(self.io(path.as_str(), io::ErrorKind::NotFound.into()));
+                }
+                let stat = rustix::fs::fstat(file).map_err(|error| self.io(name.as_str(), error.into()))?;
+                return Ok(FoundFile::new(ResourcePath::File(name.clone()), &stat, Way::Model));
+            }
+            (Kind::Directory { .. }, ResourcePath::Model) => return Err(self.io("", io::ErrorKind::IsADirectory.into())),
+            (Kind::Directory { handle, hub_blobs }, ResourcePath::File(path)) => (handle, hub_blobs.as_ref(), path),
+        };
+        let (folders, name) = path.as_str().rsplit_once('/').unwrap_or(("", path.as_str()));
+        let rules = IgnoreRules::default();
+        let scan = Scan { tree: self, root: handle, hub_blobs, rules: &rules, follow_links, ancestors: Vec::new(), found: BTreeSet::new() };
+        let io = |source| self.io(path.as_str(), source);
+        let folder = match open_folder(handle, folders) {
+            // A link on the way: only the kernel can follow it safely.
+            Err(Errno::LOOP | Errno::NOTDIR) if follow_links => None,
+            folder => Some(folder.map_err(|error| io(error.into()))?),
+        };
+        let Some(folder) = folder else {
+            let (stat, way) = scan.link(path)?;
+            return Ok(FoundFile::new(ResourcePath::File(path.clone()), &stat, way));
+        };
+        let stat = rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW).map_err(|error| io(error.into()))?;
+        let (stat, way) = match kind_of(&stat) {
+            FileType::RegularFile => (stat, Way::Plain),
+            FileType::Symlink => match scan.hub_blob(&folder, name, path)? {
+                Some(blob) => blob,
+                None => scan.link(path)?,
+            },
+            other => return Err(ManifestError::SpecialFile { path: path.to_string(), kind: describe(other) }),
+        };
+        Ok(FoundFile::new(ResourcePath::File(path.clone()), &stat, way))
+    }
+
+    /// Opens a file that [`ModelTree::scan`] or [`ModelTree::find`] has found.
     ///
     /// # Errors
     /// [`ManifestError::ChangedWhileRead`], [`ManifestError::Symlink`] or [`ManifestError::SpecialFile`] if it is no
@@ -362,14 +403,17 @@ fn io_error(path: &Path, source: Errno) -> ManifestError {
 
 /// Opens `name` beneath `directory`, component by component, following no link.
 fn open_plain(directory: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
-    let (folders, file) = name.rsplit_once('/').map_or(("", name), |(folders, file)| (folders, file));
-    let mut parent = None;
-    for folder in folders.split('/').filter(|folder| !folder.is_empty()) {
-        let from = parent.as_ref().unwrap_or(directory).as_fd();
-        parent = Some(rustix::fs::openat(from, folder, OPEN_DIRECTORY, Mode::empty())?);
-    }
-    let from = parent.as_ref().unwrap_or(directory).as_fd();
-    Ok(rustix::fs::openat(from, file, OPEN_FILE | OFlags::NOFOLLOW, Mode::empty())?)
+    let (folders, file) = name.rsplit_once('/').unwrap_or(("", name));
+    let folder = open_folder(directory, folders)?;
+    Ok(rustix::fs::openat(folder, file, OPEN_FILE | OFlags::NOFOLLOW, Mode::empty())?)
+}
+
+/// Opens the folder at `path` beneath `directory`, component by component, following no link.
+fn open_folder(directory: &OwnedFd, path: &str) -> Result<OwnedFd, Errno> {
+    let top = rustix::fs::openat(directory, ".", OPEN_DIRECTORY, Mode::empty())?;
+    path.split('/')
+        .filter(|folder| !folder.is_empty())
+        .try_fold(top, |parent, folder| rustix::fs::openat(&parent, folder, OPEN_DIRECTORY, Mode::empty()))
 }
 
 /// Opens `name` beneath `directory`, following links that stay beneath it. Only the kernel can promise that

@@ -72,7 +72,7 @@ fn tensors(
     files: &BTreeMap<&ResourcePath, &FoundFile>,
     difference: &Difference,
 ) -> Result<Vec<Difference>, Error> {
-    let resource = manifest.resources().iter().find(|resource| resource.path.as_str() == difference.file);
+    let resource = manifest.resources().iter().find(|resource| Some(resource.path.as_str()) == difference.file.as_deref());
     let Some((resource, Some(Annotation::Safetensors(signed)))) = resource.map(|resource| (resource, &resource.annotation)) else {
         return Ok(Vec::new());
     };
@@ -81,7 +81,7 @@ fn tensors(
     let options = ManifestOptions { serialization, annotate: true };
     match measure::for_signing(tree, std::slice::from_ref(file), &options, &Cpu::new(), &|_| ()) {
         Ok(now) => match now.resources().first().and_then(|resource| resource.annotation.as_ref()) {
-            Some(Annotation::Safetensors(now)) => Ok(tensor_differences(&difference.file, signed, now)),
+            Some(Annotation::Safetensors(now)) => Ok(tensor_differences(resource.path.as_str(), signed, now)),
             _ => Ok(Vec::new()),
         },
         Err(sentry_manifest::ManifestError::Safetensors { .. }) => Ok(Vec::new()),

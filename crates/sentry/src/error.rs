@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use sentry_bundle::BundleError;
-use sentry_manifest::{ManifestError, ModelPath, printable_path};
+use sentry_manifest::{ListError, ManifestError, ModelPath, printable_path};
 use sentry_trust::{Difference, KeyError, SignError, VerifyError};
 
 /// Why a model was not signed or not verified.
@@ -20,6 +20,9 @@ pub enum Error {
     /// The model cannot be listed, read or covered by a signature.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// A list of tensors cannot be signed.
+    #[error(transparent)]
+    List(#[from] ListError),
     /// A key cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -87,6 +90,7 @@ impl Error {
             Self::Sign(_) => "self_check",
             Self::Verify(error) => error.code(),
             Self::Manifest(error) => error.code(),
+            Self::List(error) => error.code(),
             Self::SignatureNotFound { .. } => "signature_not_found",
             Self::WouldOverwrite { .. } => "would_overwrite",
             Self::Options { .. } | Self::IgnoresSigned { .. } => "usage",
@@ -100,6 +104,7 @@ impl Error {
             Self::Verify(error) => error.is_unchecked(),
             Self::Manifest(error) => error.is_unchecked(),
             Self::Sign(_)
+            | Self::List(_)
             | Self::Key(_)
             | Self::KeyFile { .. }
             | Self::IgnoresSigned { .. }

@@ -26,26 +26,32 @@
 mod diff;
 mod error;
 mod hash;
+mod load;
 mod options;
 mod sign;
 mod signature_file;
+mod tensors;
 mod verify;
 
 pub use diff::{Comparison, diff};
 pub use error::{Error, Verdict};
 pub use hash::hash_model;
+pub use load::{ModelReader, OpenFile};
 pub use options::{Observer, SignOptions, VerifyOptions};
 pub use sign::{Signed, sign_model};
 pub use signature_file::{default_signature_path, read_bundle};
+pub use tensors::{SignedTensors, TensorsVerifier, sign_tensors};
 pub use verify::verify_model;
 
-pub use sentry_bundle::{Bundle, Material, Statement, uris};
-pub use sentry_hash::{Algorithm, Cpu, Digest};
+pub use sentry_bundle::{Bundle, Material, Statement, TensorsStatement, uris};
+pub use sentry_hash::{Algorithm, Backend, Cpu, Digest};
+pub use sentry_manifest::load::{Part, Receiver};
+pub use sentry_manifest::safetensors::{Dtype, Header, TensorInfo};
 pub use sentry_manifest::{
-    Annotation, GIT_PATHS, Manifest, ManifestError, Method, ModelPath, Resource, ResourcePath, Serialization, Shard, TensorDigest,
-    printable, printable_path,
+    Annotation, GIT_PATHS, Manifest, ManifestError, MeasuredTensors, Method, ModelPath, Resource, ResourcePath, Serialization, Shard,
+    TensorDigest, TensorView, printable, printable_path,
 };
 pub use sentry_trust::{
-    Difference, DifferenceKind, Identity, KeyAlgorithm, KeyError, Model, PrivateKey, PublicKey, SignError, Signer, TrustedKey,
-    UnverifiedBundle, Verified, Verifier, VerifyError,
+    Difference, DifferenceKind, Identity, KeyAlgorithm, KeyError, Model, ModelInMemory, ModelStatement, PrivateKey, PublicKey, SignError,
+    Signer, TrustedKey, UnverifiedBundle, Verified, Verifier, VerifyError,
 };

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use sentry_bundle::Statement;
 use sentry_hash::Cpu;
 use sentry_manifest::{EntryKind, IgnoreRules, Manifest, ManifestError, ModelPath, ModelTree, ResourcePath, measure, printable};
 use sentry_trust::{Listing, Model, Verified, Verifier, VerifyError, pair_names};
@@ -21,7 +22,7 @@ pub fn verify_model(
 ) -> Result<Verified<Model>, Error> {
     let tree = ModelTree::open(model)?;
     let signature = options.signature.clone().unwrap_or_else(|| default_signature_path(model));
-    let statement = read_bundle(&signature)?.verify(verifier)?;
+    let statement: Verified<Statement> = read_bundle(&signature)?.verify(verifier)?;
     let manifest = &statement.value().manifest;
 
     let rules = ignore_rules(&tree, &signature, manifest, &options.ignore)?;

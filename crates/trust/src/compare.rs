@@ -40,8 +40,8 @@ impl Pairing<'_> {
 pub struct Difference {
     /// What kind of difference.
     pub kind: DifferenceKind,
-    /// The file. Printing escapes what could forge terminal output.
-    pub file: String,
+    /// The file, unless it is about a model in memory. Printing escapes what could forge terminal output.
+    pub file: Option<String>,
     /// Which bytes of it, if the signature is over shards.
     pub shard: Option<Shard>,
     /// The tensor inside the file.
@@ -66,10 +66,15 @@ pub enum DifferenceKind {
     ChangedHeader,
     /// A tensor with other bytes, or of another type or shape.
     ChangedTensor,
-    /// A tensor that is not signed, in a file whose header was changed. Only a comparison lists these.
+    /// A tensor that is not signed: in memory, or in a file whose header was changed. Of files only a comparison lists these.
     UnsignedTensor,
-    /// A signed tensor that is not there, in a file whose header was changed. Only a comparison lists these.
+    /// A signed tensor that is not there: in memory, or in a file whose header was changed. Of files only a comparison lists
+    /// these.
     MissingTensor,
+    /// A tensor of another element type than the signed one.
+    ChangedType,
+    /// A tensor of another shape than the signed one.
+    ChangedShape,
     /// The file's digest holds and its annotation's does not, or the other way round: the statement contradicts
     /// itself.
     AnnotationMismatch,
@@ -86,6 +91,8 @@ impl DifferenceKind {
             Self::ChangedTensor => "changed_tensor",
             Self::UnsignedTensor => "unsigned_tensor",
             Self::MissingTensor => "missing_tensor",
+            Self::ChangedType => "changed_type",
+            Self::ChangedShape => "changed_shape",
             Self::AnnotationMismatch => "annotation_mismatch",
         }
     }
@@ -94,10 +101,15 @@ impl DifferenceKind {
 impl Difference {
     /// A difference that says no more than where it is.
     pub fn new(kind: DifferenceKind, file: &str) -> Self {
-        Self { kind, file: file.to_owned(), shard: None, tensor: None, expected: None, found: None }
+        Self { kind, file: Some(file.to_owned()), shard: None, tensor: None, expected: None, found: None }
     }
 
-    fn with_digests(mut self, expected: &Digest, found: &Digest) -> Self {
+    /// A difference of a tensor in memory.
+    pub fn of_tensor(kind: DifferenceKind, tensor: &str) -> Self {
+        Self { kind, file: None, shard: None, tensor: Some(tensor.to_owned()), expected: None, found: None }
+    }
+
+    pub(crate) fn with_digests(mut self, expected: &Digest, found: &Digest) -> Self {
         self.expected = Some(format!("{expected:?}"));
         self.found = Some(format!("{found:?}"));
         self
@@ -107,18 +119,21 @@ impl Difference {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { kind, shard, expected, found, .. } = self;
-        let file = printable(&self.file);
-        let tensor = self.tensor.as_deref().map(printable);
+        let file = self.file.as_deref().map(printable).unwrap_or_default();
+        let tensor = self.tensor.as_deref().map(printable).unwrap_or_default();
+        let in_file = if self.file.is_some() { format!(" in \"{file}\"") } else { String::new() };
         match kind {
             DifferenceKind::UnsignedFile => write!(f, "\"{file}\" is not signed")?,
             DifferenceKind::MissingFile => write!(f, "\"{file}\" is missing")?,
             DifferenceKind::ChangedFile => write!(f, "\"{file}\" was changed")?,
             DifferenceKind::ChangedHeader => write!(f, "the header of \"{file}\" was changed")?,
-            DifferenceKind::ChangedTensor => write!(f, "tensor \"{}\" in \"{file}\" was changed", tensor.unwrap_or_default())?,
-            DifferenceKind::UnsignedTensor => write!(f, "tensor \"{}\" in \"{file}\" is not signed", tensor.unwrap_or_default())?,
-            DifferenceKind::MissingTensor => write!(f, "tensor \"{}\" in \"{file}\" is missing", tensor.unwrap_or_default())?,
-            DifferenceKind::AnnotationMismatch => match tensor {
-                Some(tensor) => write!(f, "the signed digests of \"{file}\" and its tensor \"{tensor}\" contradict each other")?,
+            DifferenceKind::ChangedTensor => write!(f, "tensor \"{tensor}\"{in_file} was changed")?,
+            DifferenceKind::UnsignedTensor => write!(f, "tensor \"{tensor}\"{in_file} is not signed")?,
+            DifferenceKind::MissingTensor => write!(f, "tensor \"{tensor}\"{in_file} is missing")?,
+            DifferenceKind::ChangedType => write!(f, "tensor \"{tensor}\"{in_file} has another type")?,
+            DifferenceKind::ChangedShape => write!(f, "tensor \"{tensor}\"{in_file} has another shape")?,
+            DifferenceKind::AnnotationMismatch => match self.tensor {
+                Some(_) => write!(f, "the signed digests of \"{file}\" and its tensor \"{tensor}\" contradict each other")?,
                 None => write!(f, "the signed digests of \"{file}\" contradict each other")?,
             },
         }

@@ -158,6 +158,12 @@ pub enum VerifyError {
     /// The model cannot be listed or read, or has what no signature covers.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// The signature has no digests of these tensors, so that they cannot be checked against it.
+    #[error("the signature has no digests of tensors to check with: {reason}")]
+    NoTensors {
+        /// What there is instead.
+        reason: String,
+    },
     /// The model is not the one that was signed.
     #[error("{}", summary(.0))]
     Differs(Vec<Difference>),
@@ -172,6 +178,7 @@ impl VerifyError {
             Self::Method { .. } => "sigstore_method_unsupported",
             Self::Signature(error) => error.code(),
             Self::Manifest(error) => error.code(),
+            Self::NoTensors { .. } => "tensors_not_signed",
             Self::Differs(_) => "model_differs",
         }
     }
@@ -179,7 +186,7 @@ impl VerifyError {
     /// Whether the check could not be made, rather than failed.
     pub fn is_unchecked(&self) -> bool {
         match self {
-            Self::Method { .. } => true,
+            Self::Method { .. } | Self::NoTensors { .. } => true,
             Self::Manifest(error) => error.is_unchecked(),
             Self::Bundle(_) | Self::Signature(_) | Self::Differs(_) => false,
         }

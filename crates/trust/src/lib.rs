@@ -4,7 +4,9 @@
 //! was checked against a key its caller trusts *and* bytes that were checked against that signature.
 //!
 //! ```text
-//! UnverifiedBundle ──verify(key)──► Verified<Statement> ──confirm(listing, measured)──► Verified<Model>
+//! UnverifiedBundle ─verify(key)─► Verified<Statement>       ─confirm(listing, measured)─► Verified<Model>
+//!                                                           ─confirm_load(loaded)───────► Verified<Vec<R>>: the bytes
+//!                               ► Verified<ModelStatement>  ─confirm_tensors(measured)──► Verified<ModelInMemory>
 //! ```
 //!
 //! There is no other path, no flag that skips a step, and no boolean to forget: each arrow consumes its
@@ -18,6 +20,8 @@
 mod compare;
 mod error;
 mod key;
+mod loaded;
+mod memory;
 mod sealed;
 mod signer;
 mod verified;
@@ -25,5 +29,6 @@ mod verified;
 pub use compare::{Difference, DifferenceKind, Listing, Pairing, differences, pair_names};
 pub use error::{KeyError, SignError, SignatureError, VerifyError};
 pub use key::{KeyAlgorithm, PrivateKey, PublicKey};
-pub use signer::{Signer, sign};
-pub use verified::{Identity, Model, TrustedKey, UnverifiedBundle, Verified, Verifier};
+pub use memory::ModelInMemory;
+pub use signer::{Signable, Signer, sign};
+pub use verified::{Identity, Model, ModelStatement, SignedStatement, TrustedKey, UnverifiedBundle, Verified, Verifier};

@@ -1,9 +1,9 @@
 //! Signing: a statement in, a bundle out.
 
-use sentry_bundle::{Bundle, Material, PaeBytes, PublicKeyMaterial, Statement, pae};
+use sentry_bundle::{Bundle, Material, PaeBytes, PublicKeyMaterial, Statement, TensorsStatement, pae};
 
 use crate::sealed::Sealed;
-use crate::{KeyAlgorithm, KeyError, PrivateKey, SignError, TrustedKey, UnverifiedBundle};
+use crate::{KeyAlgorithm, KeyError, PrivateKey, SignError, SignedStatement, TrustedKey, UnverifiedBundle, Verifier};
 
 /// Whatever can sign: a key here, later a certificate, a token or Sigstore. Only this crate has signers.
 pub trait Signer: Sealed {
@@ -19,11 +19,8 @@ pub trait Signer: Sealed {
     /// [`KeyError`] if the key or its device fails.
     fn sign(&self, message: &PaeBytes) -> Result<Vec<u8>, KeyError>;
 
-    /// Checks a fresh bundle as a consumer would.
-    ///
-    /// # Errors
-    /// [`SignError::SelfCheck`].
-    fn check(&self, bundle: &UnverifiedBundle) -> Result<(), SignError>;
+    /// What a consumer who trusts this signer has, to check a fresh bundle with.
+    fn verifier(&self) -> Box<dyn Verifier + '_>;
 }
 
 impl Sealed for PrivateKey {}
@@ -41,8 +38,26 @@ impl Signer for PrivateKey {
         Self::sign(self, message)
     }
 
-    fn check(&self, bundle: &UnverifiedBundle) -> Result<(), SignError> {
-        bundle.check(&TrustedKey::new(self.public())).map(|_| ()).map_err(SignError::SelfCheck)
+    fn verifier(&self) -> Box<dyn Verifier + '_> {
+        Box::new(TrustedKey::new(self.public()))
+    }
+}
+
+/// What can be signed. Only this crate says what can.
+pub trait Signable: SignedStatement {
+    /// The payload to sign.
+    fn to_payload(&self) -> Vec<u8>;
+}
+
+impl Signable for Statement {
+    fn to_payload(&self) -> Vec<u8> {
+        Self::to_payload(self)
+    }
+}
+
+impl Signable for TensorsStatement {
+    fn to_payload(&self) -> Vec<u8> {
+        Self::to_payload(self)
     }
 }
 
@@ -50,11 +65,11 @@ impl Signer for PrivateKey {
 ///
 /// # Errors
 /// Any [`SignError`]; nothing has been written then.
-pub fn sign(statement: &Statement, signer: &dyn Signer) -> Result<String, SignError> {
+pub fn sign<S: Signable>(statement: &S, signer: &dyn Signer) -> Result<String, SignError> {
     let payload = statement.to_payload();
     let signature = signer.sign(&pae(&payload))?;
     let bundle = Bundle { material: signer.material(), payload, signature };
     let text = bundle.to_json()?;
-    signer.check(&UnverifiedBundle::parse(text.as_bytes())?)?;
+    UnverifiedBundle::parse(text.as_bytes())?.verify::<S>(&*signer.verifier()).map_err(SignError::SelfCheck)?;
     Ok(text)
 }

@@ -9,10 +9,14 @@
 //! 5. Those same bytes are a statement about the files of a model, consistent in itself.
 //! 6. The model's files are those listed, no more and no fewer.
 //! 7. Every listed digest, and every annotation's, is that of the bytes that were read.
+//!
+//! Loading and models in memory go the same way; steps 6 and 7 are then those of `loaded.rs` and `memory.rs`, about the
+//! files or tensors that were asked for.
 
 use std::fmt;
 
-use sentry_bundle::{Bundle, BundleError, Material, PublicKeyMaterial, Statement, pae};
+use sentry_bundle::uris::TENSORS_V1;
+use sentry_bundle::{Bundle, BundleError, Material, PublicKeyMaterial, Statement, TensorsStatement, pae, predicate_type};
 use sentry_hash::{Algorithm, Digest};
 use sentry_manifest::{Measured, printable};
 
@@ -42,6 +46,16 @@ impl<T> Verified<T> {
     /// SHA-256 of the signed payload: pins exactly this signature's content.
     pub fn payload_sha256(&self) -> Digest {
         self.payload_sha256
+    }
+
+    /// What was verified, to keep.
+    pub fn into_value(self) -> T {
+        self.value
+    }
+
+    /// Something else that the same signature covers, which the caller has just checked.
+    pub(crate) fn also<U>(&self, value: U) -> Verified<U> {
+        Verified { value, identity: self.identity.clone(), payload_sha256: self.payload_sha256 }
     }
 }
 
@@ -163,20 +177,79 @@ impl UnverifiedBundle {
         &self.0
     }
 
-    /// Steps 2 to 5.
+    /// Steps 2 to 5, for a statement of the type that the caller asks for.
     ///
     /// # Errors
     /// [`VerifyError::Method`], [`VerifyError::Signature`] or [`VerifyError::Bundle`].
-    pub fn verify(self, verifier: &dyn Verifier) -> Result<Verified<Statement>, VerifyError> {
-        self.check(verifier)
-    }
-
-    pub(crate) fn check(&self, verifier: &dyn Verifier) -> Result<Verified<Statement>, VerifyError> {
+    pub fn verify<S: SignedStatement>(self, verifier: &dyn Verifier) -> Result<Verified<S>, VerifyError> {
         // 2 to 4
         let identity = verifier.verify(&self.0)?;
         // 5
-        let value = Statement::parse(&self.0.payload)?;
+        let value = S::parse(&self.0.payload)?;
         Ok(Verified { value, identity, payload_sha256: Algorithm::Sha256.digest(&self.0.payload) })
+    }
+}
+
+/// What can stand in a payload. Only this crate says what does.
+pub trait SignedStatement: Sealed + Sized {
+    /// Parses a payload whose signature holds.
+    ///
+    /// # Errors
+    /// Any [`BundleError`] about the statement.
+    fn parse(payload: &[u8]) -> Result<Self, BundleError>;
+}
+
+impl Sealed for Statement {}
+
+impl SignedStatement for Statement {
+    fn parse(payload: &[u8]) -> Result<Self, BundleError> {
+        Self::parse(payload)
+    }
+}
+
+impl Sealed for TensorsStatement {}
+
+impl SignedStatement for TensorsStatement {
+    fn parse(payload: &[u8]) -> Result<Self, BundleError> {
+        Self::parse(payload)
+    }
+}
+
+/// A statement about a model, of either kind: both can be held against tensors in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModelStatement {
+    /// About its files, with digests of tensors in their annotations.
+    Files(Statement),
+    /// About its tensors.
+    Tensors(TensorsStatement),
+}
+
+impl Sealed for ModelStatement {}
+
+impl SignedStatement for ModelStatement {
+    fn parse(payload: &[u8]) -> Result<Self, BundleError> {
+        match predicate_type(payload)?.as_str() {
+            TENSORS_V1 => TensorsStatement::parse(payload).map(Self::Tensors),
+            _ => Statement::parse(payload).map(Self::Files),
+        }
+    }
+}
+
+impl ModelStatement {
+    /// The subject's name.
+    pub fn subject(&self) -> &str {
+        match self {
+            Self::Files(statement) => &statement.subject,
+            Self::Tensors(statement) => &statement.subject,
+        }
+    }
+
+    /// The model's version, if the signer stated one.
+    pub fn version(&self) -> Option<u64> {
+        match self {
+            Self::Files(statement) => statement.version,
+            Self::Tensors(statement) => statement.version,
+        }
     }
 }
 

@@ -27,7 +27,7 @@ pub fn run(arguments: &Diff, output: &Output) -> anyhow::Result<ExitCode> {
         };
         let inside = difference.tensor.as_ref().map(|tensor| format!("#{}", printable(tensor))).unwrap_or_default();
         let header = if difference.kind == DifferenceKind::ChangedHeader { " (header)" } else { "" };
-        output.print(format!("{mark:8} {}{inside}{header}", printable(&difference.file)))?;
+        output.print(format!("{mark:8} {}{inside}{header}", printable(difference.file.as_deref().unwrap_or_default())))?;
     }
     output.say(format!(
         "{} compared, {}; who signed was not checked",

@@ -303,9 +303,10 @@ where
         Ok(())
     }
 
-    /// Reads a unit and feeds it to the digests that take it in any order.
+    /// Reads a unit, passes it on, and feeds it to the digests that take it in any order.
     fn read_and_feed(&self, reading: &Reading<J>, unit: u64) -> Result<Vec<u8>, J::Error> {
         let buffer = self.read(reading, unit)?;
+        self.jobs[reading.job].receive(&reading.context, reading.plan.unit(unit).start, &buffer)?;
         reading.plan.feed_trees(unit, &buffer)?;
         self.part_done(reading)?;
         Ok(buffer)

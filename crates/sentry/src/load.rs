@@ -1,0 +1,182 @@
+//! Loading: the bytes of signed files, handed out once they are known to be the signed ones.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::Path;
+
+use sentry_bundle::Statement;
+use sentry_hash::Cpu;
+use sentry_manifest::load::{Head, Load, Memory, Part, Receiver, SignedFile, load};
+use sentry_manifest::safetensors::Header;
+use sentry_manifest::{Annotation, Index, ManifestError, ModelTree, ResourcePath, Weights, printable};
+use sentry_trust::{Difference, DifferenceKind, Verified, Verifier, VerifyError};
+
+use crate::signature_file::{default_signature_path, read_bundle};
+use crate::{Error, Observer};
+
+/// A model on disk whose signature holds, and of whose files nothing is known yet. Only signed files can be opened, beneath
+/// one handle on the model, each by its signed name; what else lies there is never looked at.
+///
+/// ```
+/// use sentry::{KeyAlgorithm, ModelReader, PrivateKey, ResourcePath, SignOptions, TrustedKey};
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let model = dir.path().join("my-model");
+/// # std::fs::create_dir(&model)?;
+/// # std::fs::write(model.join("config.json"), "{}")?;
+/// # let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256Sha256)?;
+/// # sentry::sign_model(&model, &key, &SignOptions::default(), &())?;
+/// let reader = ModelReader::open(&model, None, &TrustedKey::new(key.public()))?;
+/// let config = reader.read(&ResourcePath::new("config.json")?)?;
+/// assert_eq!(config, b"{}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct ModelReader {
+    tree: ModelTree,
+    statement: Verified<Statement>,
+    cpu: Cpu,
+}
+
+/// A signed file that is open, with its header if it is a safetensors file. Its bytes have not been checked; the header has,
+/// if the signature has a digest of it.
+#[derive(Debug)]
+pub struct OpenFile {
+    file: SignedFile,
+    header: Option<(Head, Header)>,
+}
+
+impl OpenFile {
+    /// Its name in the model.
+    pub fn path(&self) -> &ResourcePath {
+        self.file.path()
+    }
+
+    /// Its size in bytes.
+    pub fn size(&self) -> u64 {
+        self.file.size()
+    }
+
+    /// The header, if it is a safetensors file.
+    pub fn header(&self) -> Option<&Header> {
+        self.header.as_ref().map(|(_, header)| header)
+    }
+
+    /// The bytes that the header was parsed from: a length field and JSON.
+    pub fn head(&self) -> Option<&[u8]> {
+        self.header.as_ref().map(|(head, _)| head.bytes())
+    }
+}
+
+impl ModelReader {
+    /// Opens a directory or a file and checks its signature, which lies at
+    /// [`default_signature_path`](crate::default_signature_path) unless `signature` says otherwise.
+    ///
+    /// # Errors
+    /// Any [`Error`] about the signature; [`Error::Manifest`] if the model cannot be opened.
+    pub fn open(model: &Path, signature: Option<&Path>, verifier: &dyn Verifier) -> Result<Self, Error> {
+        let tree = ModelTree::open(model)?;
+        let signature = signature.map_or_else(|| default_signature_path(model), Path::to_owned);
+        let statement = read_bundle(&signature)?.verify(verifier)?;
+        Ok(Self { tree, statement, cpu: Cpu::new() })
+    }
+
+    /// What was signed, and who signed it.
+    pub fn statement(&self) -> &Verified<Statement> {
+        &self.statement
+    }
+
+    /// Opens a signed file. If its name ends in `.safetensors`, or the signature lists its tensors, its header is read.
+    ///
+    /// # Errors
+    /// [`Error::Verify`] with a difference for a file that is not signed or not there, or has another header;
+    /// [`Error::Manifest`] for what else can be wrong with it.
+    pub fn open_file(&self, path: &ResourcePath) -> Result<OpenFile, Error> {
+        let manifest = &self.statement.value().manifest;
+        let differs = |kind| Error::Verify(VerifyError::Differs(vec![Difference::new(kind, path.as_str())]));
+        let Some(resource) = manifest.resources().iter().find(|resource| resource.path == *path) else {
+            return Err(differs(DifferenceKind::UnsignedFile));
+        };
+        let file = SignedFile::open(&self.tree, manifest, path).map_err(|error| match error {
+            ManifestError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => differs(DifferenceKind::MissingFile),
+            error => error.into(),
+        })?;
+        let location = self.tree.location().to_string_lossy();
+        let name = if self.tree.is_file() { &*location } else { path.as_str() };
+        let header = if matches!(resource.annotation, Some(Annotation::Safetensors(_))) || name.ends_with(".safetensors") {
+            let head = file.head()?;
+            let header = self.statement.header(path, &head)?;
+            Some((head, header))
+        } else {
+            None
+        };
+        Ok(OpenFile { file, header })
+    }
+
+    /// Reads files, or tensors of them, each byte once. The receivers come back when every byte that they were given is a
+    /// signed one, and not otherwise.
+    ///
+    /// # Errors
+    /// [`Error::Verify`] with every difference; [`Error::Manifest`] if a file cannot be read or changes meanwhile. The
+    /// receivers are dropped then.
+    pub fn load<R: Receiver>(&self, loads: Vec<(&OpenFile, Part, R)>, observer: &dyn Observer) -> Result<Verified<Vec<R>>, Error> {
+        observer.begin(loads.iter().map(|(file, ..)| file.size()).fold(0, u64::saturating_add), loads.len());
+        let to_load = |(file, part, receiver)| {
+            let OpenFile { file, header }: &OpenFile = file;
+            Load { file, header: header.as_ref().map(|(head, header)| (head, header)), part, receiver }
+        };
+        let loads = loads.into_iter().map(to_load).collect();
+        let loaded = load(&self.statement.value().manifest, loads, &self.cpu, &|bytes| observer.advance(bytes))?;
+        Ok(self.statement.confirm_load(loaded)?)
+    }
+
+    /// Reads one file into memory.
+    ///
+    /// # Errors
+    /// As [`ModelReader::open_file`] and [`ModelReader::load`].
+    pub fn read(&self, path: &ResourcePath) -> Result<Vec<u8>, Error> {
+        let file = self.open_file(path)?;
+        let loaded = self.load(vec![(&file, Part::Whole, Memory::default())], &())?;
+        // One file, hence one memory.
+        Ok(loaded.into_value().into_iter().next().map(Memory::into_bytes).unwrap_or_default())
+    }
+
+    /// Opens the files that hold the model's weights: those `named`, else `model.safetensors`, else exactly the files of the
+    /// signed index, else the only safetensors file. No two of them have a tensor of the same name.
+    ///
+    /// # Errors
+    /// As [`ModelReader::open_file`]; [`ManifestError::Weights`], [`ManifestError::Index`],
+    /// [`ManifestError::DuplicateTensor`].
+    pub fn open_weights(&self, named: Option<&[String]>) -> Result<Vec<OpenFile>, Error> {
+        let manifest = &self.statement.value().manifest;
+        let weights = match named {
+            Some(names) => Weights::named(manifest, names)?,
+            None => Weights::of(manifest)?,
+        };
+        let files: Vec<OpenFile> = match weights {
+            Weights::Files(paths) => paths.iter().map(|path| self.open_file(path)).collect::<Result<_, _>>()?,
+            Weights::Index(path) => {
+                let index = Index::parse(&self.read(&path)?, &path, manifest)?;
+                let files: Vec<_> = index.files().map(|path| self.open_file(path)).collect::<Result<_, _>>()?;
+                for file in &files {
+                    index.check(&path, file.path(), tensor_names(file))?;
+                }
+                files
+            }
+        };
+        let mut seen = HashSet::new();
+        for file in &files {
+            if file.header.is_none() {
+                return Err(ManifestError::Weights { reason: format!("\"{}\" is no safetensors file", file.path()) }.into());
+            }
+            if let Some(twice) = tensor_names(file).find(|name| !seen.insert(name.to_string())) {
+                return Err(ManifestError::DuplicateTensor { tensor: printable(twice) }.into());
+            }
+        }
+        Ok(files)
+    }
+}
+
+fn tensor_names(file: &OpenFile) -> impl Iterator<Item = &str> {
+    file.header().into_iter().flat_map(|header| header.tensors.iter().map(|tensor| tensor.name.as_str()))
+}
