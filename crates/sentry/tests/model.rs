@@ -156,7 +156,8 @@ fn diff_lists_what_changed_without_a_key() {
     fs::write(model.join("new.txt"), "new").unwrap();
     fs::write(model.join("config.json"), "{ }").unwrap();
     let comparison = sentry::diff(&model.join("model.sig"), &model, &()).unwrap();
-    let mut found: Vec<_> = comparison.differences.iter().map(|difference| (difference.file.as_deref().unwrap(), difference.kind)).collect();
+    let mut found: Vec<_> =
+        comparison.differences.iter().map(|difference| (difference.file.as_deref().unwrap(), difference.kind)).collect();
     found.sort_unstable();
     let expected = [
         ("config.json", DifferenceKind::ChangedFile),

@@ -1,0 +1,90 @@
+"""Sign machine-learning models, and verify them as they load.
+
+    import sentry
+
+    sentry.sign_model("my-model/", key="sentry.key")        # the publisher, once
+
+    trust = sentry.PublicKey("sentry.pub")                   # everyone who uses the model
+    sentry.verify_model("my-model/", trust=trust)            # files on disk,
+    sentry.verify_model(module, "model.sig", trust=trust)    # or a torch module that is in memory
+    tensors = sentry.load_model("my-model/", trust=trust)    # or while loading
+
+Whatever returns has been verified; whatever is wrong is an exception, a subclass of :class:`Error`. No function looks
+at the command line or at the environment, or starts a thread before it is asked for work.
+
+The modules ``sentry.torch``, ``sentry.safetensors``, ``sentry.transformers`` and ``sentry.hub`` stand in for the
+functions of those libraries; each is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from ._errors import (
+    AlgorithmError,
+    ChangedError,
+    Difference,
+    EnvelopeError,
+    Error,
+    FormatError,
+    KeyFileError,
+    LimitError,
+    ManifestError,
+    NotCheckedError,
+    PathError,
+    SigningError,
+    UsageError,
+    VerificationError,
+)
+from ._folder import verified_folder
+from ._models import VerifiedTensors, load_model, sign_model, verify_model
+from ._native import VERSION as __version__
+from ._native import PrivateKey, PublicKey, Signature, Verification
+
+if TYPE_CHECKING:
+    from . import hub, safetensors, torch, transformers
+
+__all__ = [
+    "AlgorithmError",
+    "ChangedError",
+    "Difference",
+    "EnvelopeError",
+    "Error",
+    "FormatError",
+    "KeyFileError",
+    "LimitError",
+    "ManifestError",
+    "NotCheckedError",
+    "PathError",
+    "PrivateKey",
+    "PublicKey",
+    "Signature",
+    "SigningError",
+    "UsageError",
+    "Verification",
+    "VerificationError",
+    "VerifiedTensors",
+    "__version__",
+    "hub",
+    "load_model",
+    "safetensors",
+    "sign_model",
+    "torch",
+    "transformers",
+    "verified_folder",
+    "verify_model",
+]
+
+_ADAPTERS = frozenset({"hub", "safetensors", "torch", "transformers"})
+
+
+def __getattr__(name: str) -> object:
+    """Import an adapter when it is first used, and with it the library that it adapts to."""
+    if name in _ADAPTERS:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ADAPTERS})

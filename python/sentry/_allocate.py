@@ -1,0 +1,90 @@
+"""Memory to load tensors into, of the library that will own it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ._errors import UsageError
+from ._tensors import NAMES
+
+
+@dataclass(frozen=True)
+class Room:
+    """Memory for one tensor."""
+
+    name: str
+    address: int
+    # Makes the tensor of it. To be called when the bytes are verified, and not before.
+    tensor: Callable[[], Any]
+
+
+Allocator = Callable[[str, str, "list[int]", int], Room]
+
+
+def allocator(framework: str, device: Any = "cpu") -> Allocator:
+    """What makes room for a tensor, by name, safetensors type, shape in elements and size in bytes.
+
+    Raises
+    ------
+    UsageError
+        An unknown framework, or a device that it does not have.
+    """
+    if framework in ("torch", "pt"):
+        return _torch(device)
+    if framework in ("numpy", "np"):
+        if str(device) != "cpu":
+            raise UsageError(f"numpy arrays are in this machine's memory: device is 'cpu', not {device!r}")
+        return _numpy
+    raise UsageError(f"framework is 'torch' or 'numpy', not {framework!r}")
+
+
+def _torch(device: Any) -> Allocator:
+    import torch
+
+    target = torch.device(device)
+
+    def allocate(name: str, dtype: str, shape: list[int], nbytes: int) -> Room:
+        kind = getattr(torch, NAMES.get(dtype, ""), None)
+        if kind is None:
+            raise UsageError(f'this version of torch has no type for tensor "{name}", which is {dtype}')
+        # Numpy asks the system for large pages, which are filled several times as fast.
+        memory = torch.from_numpy(_bytes(nbytes))
+
+        def tensor() -> torch.Tensor:
+            return memory.view(kind).reshape(shape).to(target) if nbytes else torch.empty(shape, dtype=kind, device=target)
+
+        return Room(name, memory.data_ptr(), tensor)
+
+    return allocate
+
+
+def _numpy(name: str, dtype: str, shape: list[int], nbytes: int) -> Room:
+    memory = _bytes(nbytes)
+    kind = _numpy_dtype(name, dtype)
+    return Room(name, memory.__array_interface__["data"][0], lambda: memory.view(kind).reshape(shape))
+
+
+def _bytes(nbytes: int) -> Any:
+    import numpy
+
+    return numpy.empty(nbytes, numpy.uint8)
+
+
+def _numpy_dtype(name: str, dtype: str) -> Any:
+    import numpy
+
+    kind = NAMES.get(dtype)
+    if kind is None:
+        raise UsageError(f'numpy has no type for tensor "{name}", which is {dtype}')
+    try:
+        return numpy.dtype(kind)
+    except TypeError:
+        pass
+    try:
+        import ml_dtypes
+
+        return numpy.dtype(getattr(ml_dtypes, kind))
+    except (ImportError, AttributeError):
+        raise UsageError(f'numpy itself has no type for tensor "{name}", which is {dtype}: install ml_dtypes, or load to torch') from None

@@ -1,0 +1,211 @@
+"""What can go wrong, as exceptions.
+
+A verdict is never a boolean: a model that is not the signed one raises :class:`VerificationError`, one that could not be
+checked :class:`NotCheckedError` or :class:`UsageError`. Subclasses of the first are the classes of Sentry's threat model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One way in which a model is not the signed one.
+
+    Attributes
+    ----------
+    kind
+        Such as ``"changed_tensor"`` or ``"unsigned_file"``; ``docs/python.md`` lists them.
+    file
+        The file, if the model is on disk.
+    shard
+        First byte and end of the part of the file, if shards were signed.
+    tensor
+        The tensor.
+    expected, found
+        What was signed, and what is there.
+    message
+        All of it in words.
+    """
+
+    kind: str
+    file: str | None
+    shard: tuple[int, int] | None
+    tensor: str | None
+    expected: str | None
+    found: str | None
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class Error(Exception):
+    """Anything that Sentry raises.
+
+    Attributes
+    ----------
+    code
+        A stable name for programs, the same as on the command line.
+    """
+
+    def __init__(self, message: str, *, code: str = "usage") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class UsageError(Error):
+    """The call asks for something that cannot be done; nothing was signed or verified."""
+
+
+class KeyFileError(UsageError):
+    """A key cannot be used: damaged, of an unsupported kind, or locked by a password."""
+
+
+class SigningError(Error):
+    """Nothing was signed: the model has something that no signature can cover, or the signature could not be written."""
+
+
+class NotCheckedError(Error):
+    """The check could not be made: a file cannot be read, there is no signature, or its method is not supported."""
+
+
+class VerificationError(Error):
+    """The artifact or its signature is wrong. Do not use it.
+
+    Attributes
+    ----------
+    artifact
+        The file or tensor that is wrong, if it is one.
+    expected, found
+        What was signed and what is there, of the first difference.
+    differences
+        Every :class:`Difference`, if the signature holds and the model is another.
+    """
+
+    def __init__(self, message: str, *, code: str, differences: tuple[Difference, ...] = ()) -> None:
+        super().__init__(message, code=code)
+        self.differences = differences
+        first = differences[0] if differences else None
+        self.artifact = first and (first.tensor or first.file)
+        self.expected = first and first.expected
+        self.found = first and first.found
+
+
+class ManifestError(VerificationError):
+    """Files or tensors are not the signed ones: changed, added, removed or renamed."""
+
+
+class PathError(VerificationError):
+    """A name or link in the model leads elsewhere, or means two things."""
+
+
+class FormatError(VerificationError):
+    """A safetensors file or its index breaks the format's rules."""
+
+
+class LimitError(VerificationError):
+    """Something is larger, deeper or longer than any honest artifact."""
+
+
+class ChangedError(VerificationError):
+    """A file was replaced or written to while it was checked."""
+
+
+class EnvelopeError(VerificationError):
+    """The signature does not hold, or the signed statement is malformed."""
+
+
+class AlgorithmError(VerificationError):
+    """An algorithm or key that is not allowed, or not the one that the trusted key has."""
+
+
+# Which exception a code becomes when it is a verdict. A code that is not here is an EnvelopeError: most are about the
+# signed text.
+_CLASSES: dict[str, type[VerificationError]] = {
+    **dict.fromkeys(("model_differs", "empty_manifest", "resource_ignored", "duplicate_resource", "duplicate_tensor"), ManifestError),
+    **dict.fromkeys(
+        ("unsafe_path", "ambiguous_names", "non_utf8_name", "symlink", "symlink_escape", "symlink_cycle", "special_file"), PathError
+    ),
+    **dict.fromkeys(("bundle_too_large", "json_too_deep", "chain_too_long", "too_many_resources", "too_deep"), LimitError),
+    **dict.fromkeys(("safetensors_header_too_large", "safetensors_too_many_tensors"), LimitError),
+    **dict.fromkeys(("index_invalid", "tensor_size"), FormatError),
+    "file_changed_while_read": ChangedError,
+    **dict.fromkeys(
+        ("key_label_mismatch", "unknown_algorithm", "algorithm_mismatch", "signature_encoding", "signature_scalar"), AlgorithmError
+    ),
+}
+
+_KEY_CODES = frozenset(
+    {
+        "key_pem",
+        "key_encrypted",
+        "key_password",
+        "curve_not_allowed",
+        "explicit_curve_parameters",
+        "rsa_key",
+        "point_not_on_curve",
+        "unsupported_key",
+        "cryptographic_library",
+    }
+)
+
+_USAGE_CODES = frozenset({"usage", "weights_unclear", "would_overwrite"})
+
+# Element types that a model is often converted to while it is loaded.
+_FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
+
+_HINTS = {
+    "weights_unclear": "name the files that hold the weights with weights=[...]",
+    "tensors_not_signed": "sign the model with Sentry: its signatures list the tensors of safetensors files",
+    "signature_not_found": "name the signature with signature=...",
+    "key_encrypted": "give the password: sentry.PrivateKey(path, password=...)",
+    "would_overwrite": "choose another file with signature=...",
+    "file_changed_while_read": "make sure that nothing writes to the model, then try again",
+}
+
+_MOST_LISTED = 20
+
+
+def from_native(
+    code: str, rejected: bool, message: str, differences: list[tuple[str, str | None, tuple[int, int] | None, str | None, str | None, str | None, str]]
+) -> Error:
+    """The exception for an error of the native half."""
+    found = tuple(Difference(*difference) for difference in differences)
+    if len(found) > 1:
+        lines = [f"{len(found)} differences from the signed model", *(str(difference) for difference in found[:_MOST_LISTED])]
+        if len(found) > _MOST_LISTED:
+            lines.append(f"and {len(found) - _MOST_LISTED} more")
+        message = "\n  ".join(lines)
+    hint = _cast_hint(found) or _HINTS.get(code)
+    if hint:
+        message = f"{message}\nhint: {hint}"
+    if rejected:
+        fallback = FormatError if code.startswith("safetensors_") else EnvelopeError
+        return _CLASSES.get(code, fallback)(message, code=code, differences=found)
+    if code in _KEY_CODES:
+        return KeyFileError(message, code=code)
+    if code in _USAGE_CODES:
+        return UsageError(message, code=code)
+    if code == "self_check" or code.startswith("list_"):
+        return SigningError(message, code=code)
+    return NotCheckedError(message, code=code)
+
+
+def _cast_hint(differences: tuple[Difference, ...]) -> str | None:
+    """Advice for a model that was converted to another type of float."""
+    for difference in differences:
+        if difference.kind == "changed_type" and {difference.expected, difference.found} <= _FLOATS:
+            return (
+                f"the signed model is {difference.expected} and this one was converted to {difference.found}, probably while "
+                'it was loaded: verify the files, or load it as it was signed (transformers: dtype="auto")'
+            )
+    return None
+
+
+def signing_error(error: Error) -> Error:
+    """The same error, met while signing: then it is no verdict on an artifact."""
+    if isinstance(error, VerificationError):
+        return SigningError(str(error), code=error.code)
+    return error

@@ -1,0 +1,99 @@
+"""A folder of verified files, for libraries that read files by themselves."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from . import _native
+
+if TYPE_CHECKING:
+    from typing import Union
+
+    PathLike = Union[str, os.PathLike[str]]
+
+_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+
+
+@contextmanager
+def verified_folder(
+    path: PathLike, *, trust: _native.PublicKey, signature: PathLike | None = None, wanted: Callable[[str], bool] | None = None
+) -> Iterator[Path]:
+    """Verified copies of a model's files, for any library that loads from a folder.
+
+    The bytes are read once, into memory that can no longer be written to when the folder is handed out: whatever happens to the
+    model on disk meanwhile, the library reads what was signed. Unsigned files are not in the folder.
+
+        with sentry.verified_folder("my-model/", trust=trust) as folder:
+            model = SomeLibrary.load(folder)
+
+    Parameters
+    ----------
+    path
+        A signed folder.
+    trust
+        Who may have signed: a :class:`PublicKey`.
+    signature
+        The signature file. Default: ``model.sig`` in the folder.
+    wanted
+        Says by its name whether a signed file belongs into the folder. Default: all do, and one that is missing on disk is
+        an error.
+
+    Yields
+    ------
+    pathlib.Path
+        The folder. It is gone after the block; files that are mapped into memory by then stay so.
+
+    Raises
+    ------
+    VerificationError
+        The model or its signature is wrong; there is no folder then.
+    """
+    from ._models import _check_trust
+
+    _check_trust(trust)
+    reader = _native.Reader(path, signature, trust)
+    names = [name for name in reader.names() if wanted is None or wanted(name)]
+    with ExitStack() as stack:
+        files = [reader.open_file(name) for name in names]
+        descriptors = [_memory(stack, file.size) for file in files]
+        reader.load_files(files, descriptors)
+        # Verified; from here on nobody can change it.
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sentry-")))
+        for name, descriptor in zip(names, descriptors, strict=True):
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+            link = folder / name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            # By process, so that helper processes of the library can read it too.
+            link.symlink_to(f"/proc/{os.getpid()}/fd/{descriptor}")
+        yield folder
+
+
+def _memory(stack: ExitStack, size: int) -> int:
+    """The descriptor of a file in memory."""
+    descriptor = os.memfd_create("sentry", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    stack.callback(os.close, descriptor)
+    os.ftruncate(descriptor, size)
+    return descriptor
+
+
+@contextmanager
+def memory_file(reader: _native.Reader, file: _native.SignedFile) -> Iterator[BinaryIO]:
+    """A verified copy of an open file, as a file object that nobody can write to.
+
+    Raises
+    ------
+    VerificationError
+        The file is not the signed one.
+    """
+    with ExitStack() as stack:
+        descriptor = _memory(stack, file.size)
+        reader.load_files([file], [descriptor])
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+        with open(f"/proc/self/fd/{descriptor}", "rb") as verified:
+            yield verified

@@ -1,0 +1,246 @@
+"""Signing, verifying and loading models: files, modules and mappings of tensors by the same verbs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, Union
+
+from . import _allocate, _native, _tensors
+from ._errors import Error, UsageError, signing_error
+
+if TYPE_CHECKING:
+    import numpy
+    import torch
+
+    Tensor = Union[torch.Tensor, numpy.ndarray, Any]
+    Path = Union[str, os.PathLike[str]]
+    Model = Union[Path, torch.nn.Module, Mapping[str, Tensor]]
+
+
+def sign_model(
+    model: Model,
+    *,
+    key: Path | _native.PrivateKey,
+    signature: Path | None = None,
+    hash: str | None = None,
+    version: int | None = None,
+    subject: str | None = None,
+    ignore: Iterable[str] = (),
+    allow_symlinks: bool = False,
+    shard_size: int | None = None,
+    annotate: bool = True,
+) -> _native.Signature:
+    """Sign a model: the files of a folder, one file, or tensors in memory.
+
+    Parameters
+    ----------
+    model
+        A path; or a torch module, whose state is signed; or a mapping of names to tensors of torch or numpy, DLPack tensors
+        or buffers. Tensors are signed as they lie: any shape, also 0-d and empty, of a type that safetensors has.
+    key
+        The private key, or the path of its PEM file.
+    signature
+        Where to write the signature. Default for a folder: ``model.sig`` inside it; for a file: ``NAME.sig`` beside it. For
+        tensors it must be given.
+    hash
+        For files ``"sha256"`` (default), ``"blake2b"`` or ``"blake3"``; for tensors ``"blake3"`` (default) or
+        ``"sha256-tree"``.
+    version
+        The model's version, at most 2^53 - 1.
+    subject
+        The name under which tensors are signed. Default: the module's class. Files are signed under their own name.
+    ignore, allow_symlinks, shard_size, annotate
+        For files: paths inside the model to leave out; whether links that stay inside it are followed; the size in bytes of
+        shards to sign instead of files; whether to add digests of each tensor (without them nothing but the files can be
+        verified).
+
+    Returns
+    -------
+    Signature
+        Where it is and what it covers.
+
+    Raises
+    ------
+    SigningError
+        The model has something that no signature can cover.
+    UsageError
+        The options contradict each other, a tensor cannot be hashed as it lies, or the key cannot be used.
+    """
+    private = key if isinstance(key, _native.PrivateKey) else _native.PrivateKey(key)
+    try:
+        if isinstance(model, (str, os.PathLike)):
+            if subject is not None:
+                raise UsageError("files are signed under their own name: subject is for tensors")
+            return _native.sign_files(
+                model,
+                private,
+                signature=signature,
+                hash=hash or "sha256",
+                shard_size=shard_size,
+                ignore=_tensors.names(ignore),
+                allow_symlinks=allow_symlinks,
+                version=version,
+                annotate=annotate,
+            )
+        if signature is None:
+            raise UsageError("say where to write the signature of tensors: signature=...")
+        if tuple(ignore) or allow_symlinks or shard_size is not None or not annotate:
+            raise UsageError("ignore, allow_symlinks, shard_size and annotate are about files")
+        digests = _native.TensorDigests(hash or "blake3")
+        for views in _tensors.batches(model):
+            digests.add(views)
+        return digests.sign(subject or type(model).__name__, version, private, signature)
+    except Error as error:
+        raise signing_error(error) from None
+
+
+def verify_model(
+    model: Model,
+    signature: Path | None = None,
+    *,
+    trust: _native.PublicKey,
+    allow_missing: Iterable[str] = (),
+    weights: Iterable[str] | None = None,
+    ignore: Iterable[str] = (),
+    allow_unsigned_files: bool = False,
+    device: Literal["auto", "cpu"] = "auto",
+) -> _native.Verification:
+    """Verify a model: the files of a folder, one file, or tensors in memory.
+
+    A module in memory is verified against either kind of signature: one of tensors, or one of files that Sentry made, which
+    lists the tensors of safetensors files. Every tensor of the module's state must be signed with its type, shape and bytes,
+    and every signed one must be there. Three things are accepted and listed in the result: a name that is not signed and
+    shares its memory, type and shape with one that is (tied weights; for signatures of files); a non-persistent buffer that
+    is not signed; and signed tensors that `allow_missing` names. A signed tensor that is no part of the state but equals a
+    non-persistent buffer counts as there.
+
+    While this runs, nothing may write to the tensors.
+
+    Parameters
+    ----------
+    model
+        As for :func:`sign_model`.
+    signature
+        The signature file. Default for a folder: ``model.sig`` inside it; for a file: ``NAME.sig`` beside it.
+    trust
+        Who may have signed: a :class:`PublicKey`.
+    allow_missing
+        Names of signed tensors that a module may lack.
+    weights
+        For a module and a signature of files: which files hold its weights. Default: ``model.safetensors``, else the files
+        of its index, else the only safetensors file.
+    ignore, allow_unsigned_files
+        For files: paths inside the model to leave out; whether unsigned files may lie there. Neither lets a signed file be
+        changed.
+    device
+        Where to hash. Tensors on other devices are copied to this machine's memory, a few at a time.
+
+    Returns
+    -------
+    Verification
+        Who signed, and what was checked.
+
+    Raises
+    ------
+    VerificationError
+        The model or its signature is wrong; the subclass says in which way.
+    NotCheckedError, UsageError
+        It could not be checked.
+    """
+    _check_trust(trust)
+    if device not in ("auto", "cpu"):
+        raise UsageError(f"this version hashes on the CPU: device is 'auto' or 'cpu', not {device!r}")
+    missing = _tensors.names(allow_missing)
+    files = None if weights is None else _tensors.names(weights)
+    if isinstance(model, (str, os.PathLike)):
+        if missing or files is not None:
+            raise UsageError("allow_missing and weights are about models in memory")
+        return _native.verify_files(
+            model, trust, signature=signature, ignore=_tensors.names(ignore), allow_unsigned=allow_unsigned_files
+        )
+    if signature is None:
+        raise UsageError("say which signature to verify tensors with: verify_model(model, 'model.sig', trust=...)")
+    if tuple(ignore) or allow_unsigned_files:
+        raise UsageError("ignore and allow_unsigned_files are about files")
+    check = _native.TensorsCheck(signature, files, trust)
+    digests = check.digests()
+    for views in _tensors.batches(model):
+        digests.add(views)
+    return check.confirm(digests, set(missing))
+
+
+class VerifiedTensors(dict[str, Any]):
+    """Tensors by name, all of them verified.
+
+    Attributes
+    ----------
+    verification
+        Who signed, and what was checked.
+    """
+
+    verification: _native.Verification
+
+
+def load_model(
+    path: Path,
+    *,
+    trust: _native.PublicKey,
+    signature: Path | None = None,
+    framework: Literal["torch", "numpy"] = "torch",
+    device: Any = "cpu",
+    weights: Iterable[str] | None = None,
+) -> VerifiedTensors:
+    """Load the weights of a signed model: every byte is read once, hashed as it arrives, and handed out if all are right.
+
+    Only signed files are opened, each once, beneath one handle on the model: what else lies there, such as pickles, is never
+    looked at. Files are checked by the digests of their tensors where the signature has them, and by their own otherwise.
+
+    Parameters
+    ----------
+    path
+        A folder with ``model.safetensors``, or with ``model.safetensors.index.json`` and the files that it names; or one
+        safetensors file.
+    trust
+        Who may have signed: a :class:`PublicKey`.
+    signature
+        The signature file. Default: ``model.sig`` in the folder, ``NAME.sig`` beside the file.
+    framework
+        ``"torch"`` or ``"numpy"``. numpy needs the package ``ml_dtypes`` for bfloat16 and 8-bit floats.
+    device
+        For torch: where the tensors are moved once they are verified.
+    weights
+        Names of the safetensors files to load instead.
+
+    Returns
+    -------
+    VerifiedTensors
+        A dict of names to tensors, and in ``verification`` what was checked. Each tensor has memory of its own.
+
+    Raises
+    ------
+    VerificationError
+        The model or its signature is wrong. Nothing is returned, and the memory is freed.
+    NotCheckedError, UsageError
+        It could not be loaded.
+    """
+    _check_trust(trust)
+    reader = _native.Reader(path, signature, trust)
+    files = reader.open_weights(None if weights is None else _tensors.names(weights))
+    return load_files(reader, files, framework, device)
+
+
+def load_files(reader: _native.Reader, files: list[_native.SignedFile], framework: str, device: Any) -> VerifiedTensors:
+    """The tensors of open files."""
+    allocate = _allocate.allocator(framework, device)
+    rooms = [[allocate(name, dtype, shape, nbytes) for name, dtype, shape, nbytes in file.tensors()] for file in files]
+    verification = reader.load_tensors(files, [[room.address for room in file] for file in rooms])
+    # Nothing before this line has been checked, and nothing after it is unchecked.
+    tensors = VerifiedTensors((room.name, room.tensor()) for file in rooms for room in file)
+    tensors.verification = verification
+    return tensors
+
+
+def _check_trust(trust: object) -> None:
+    if not isinstance(trust, _native.PublicKey):
+        raise UsageError(f"say whom you trust: trust=sentry.PublicKey('publisher.pub'), found {type(trust).__name__}")

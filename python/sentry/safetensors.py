@@ -1,0 +1,175 @@
+"""``load_file`` and ``safe_open`` for signed files, in place of those of the safetensors library.
+
+    from sentry.safetensors import load_file, safe_open
+
+    tensors = load_file("model.safetensors", trust=trust)
+    with safe_open("model.safetensors", "pt", trust=trust) as file:
+        tensor = file.get_tensor("wte.weight")
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from ._allocate import allocator
+from ._errors import UsageError
+from ._locate import open_signed_file
+from ._models import VerifiedTensors, load_files
+
+if TYPE_CHECKING:
+    from typing import Union
+
+    from ._native import PublicKey
+
+    Path = Union[str, os.PathLike[str]]
+
+__all__ = ["load_file", "safe_open"]
+
+
+def load_file(
+    filename: Path,
+    device: Any = "cpu",
+    *,
+    trust: PublicKey,
+    signature: Path | None = None,
+    root: Path | None = None,
+    framework: str = "torch",
+) -> VerifiedTensors:
+    """Load all tensors of a signed safetensors file, as ``safetensors.torch.load_file`` does.
+
+    Parameters
+    ----------
+    filename
+        The file.
+    device
+        For torch: where the tensors are moved once they are verified.
+    trust
+        Who may have signed: a :class:`sentry.PublicKey`.
+    signature
+        The signature file. Default: ``NAME.sig`` beside the file, else ``model.sig`` in its folder.
+    root
+        The signed folder, if the file lies deeper in it.
+    framework
+        ``"torch"`` or ``"numpy"``.
+
+    Returns
+    -------
+    sentry.VerifiedTensors
+        A dict of names to tensors.
+
+    Raises
+    ------
+    sentry.VerificationError
+        The file or its signature is wrong. Nothing is returned.
+    """
+    reader, file = open_signed_file(filename, trust, signature, root)
+    return load_files(reader, [file], framework, device)
+
+
+class safe_open:
+    """A signed safetensors file, of which tensors are read one by one, as ``safetensors.safe_open`` does.
+
+    Where the signature lists the file's tensors, as Sentry's do, opening checks the signature and the header, and
+    ``get_tensor`` checks the tensor that it reads. Otherwise opening reads and checks the whole file.
+
+    Parameters
+    ----------
+    filename
+        The file.
+    framework
+        ``"pt"`` or ``"torch"``, ``"np"`` or ``"numpy"``.
+    device
+        For torch: where tensors are moved once they are verified.
+    trust, signature, root
+        As for :func:`load_file`.
+
+    Raises
+    ------
+    sentry.VerificationError
+        The file or its signature is wrong.
+    """
+
+    def __init__(
+        self,
+        filename: Path,
+        framework: str = "pt",
+        device: Any = "cpu",
+        *,
+        trust: PublicKey,
+        signature: Path | None = None,
+        root: Path | None = None,
+    ) -> None:
+        self._allocate = allocator(framework, device)
+        reader, self._file = open_signed_file(filename, trust, signature, root)
+        self._places = {name: (place, dtype, shape, nbytes) for place, (name, dtype, shape, nbytes) in enumerate(self._file.tensors())}
+        self._metadata: dict[str, str] | None = json.loads(self._file.header_json()).get("__metadata__")
+        # Tensors that could only be checked all together.
+        self._loaded = None if self._file.is_annotated else load_files(reader, [self._file], framework, device)
+        self._open = True
+
+    def __enter__(self) -> safe_open:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._open = False
+        self._loaded = None
+
+    def keys(self) -> list[str]:
+        """The names of all tensors, sorted."""
+        return sorted(self._places)
+
+    def offset_keys(self) -> list[str]:
+        """The names of all tensors, in the order of their bytes."""
+        return list(self._places)
+
+    def metadata(self) -> dict[str, str] | None:
+        """The free text in the header; it is covered by the signature, and means nothing to Sentry."""
+        return self._metadata
+
+    def get_tensor(self, name: str) -> Any:
+        """Read one tensor and check it.
+
+        Raises
+        ------
+        sentry.ManifestError
+            It is not the signed one.
+        KeyError
+            The file has no tensor of this name.
+        """
+        if not self._open:
+            raise UsageError("the file is closed")
+        place, dtype, shape, nbytes = self._places[name]
+        if self._loaded is not None:
+            return self._loaded[name]
+        room = self._allocate(name, dtype, shape, nbytes)
+        self._file.load_tensor(place, room.address)
+        return room.tensor()
+
+    def get_slice(self, name: str) -> TensorSlice:
+        """One tensor, of which parts are taken by indexing. The whole of it is read and checked each time."""
+        return TensorSlice(self, name)
+
+
+class TensorSlice:
+    """A tensor of an open file."""
+
+    def __init__(self, file: safe_open, name: str) -> None:
+        _, self._dtype, self._shape, _ = file._places[name]
+        self._file = file
+        self._name = name
+
+    def get_shape(self) -> list[int]:
+        """The shape in elements."""
+        return list(self._shape)
+
+    def get_dtype(self) -> str:
+        """The type's name in safetensors."""
+        return self._dtype
+
+    def __getitem__(self, index: Any) -> Any:
+        part = self._file.get_tensor(self._name)[index]
+        # A copy, so that the rest of the tensor does not stay in memory.
+        return part.clone() if hasattr(part, "clone") else part.copy()

@@ -1,0 +1,83 @@
+//! Memory that belongs to Python: tensors to hash, and room to load into. All unsafe code of this package is here.
+
+use std::io;
+use std::ops::Range;
+
+use sentry::{Receiver, TensorInfo};
+
+/// A run of bytes that Python owns and keeps alive for as long as the call lasts that it was passed to.
+#[derive(Debug, Clone, Copy)]
+pub struct Memory {
+    address: usize,
+    length: usize,
+}
+
+impl Memory {
+    /// Memory at an address that a library such as torch reports.
+    pub fn new(address: usize, length: usize) -> io::Result<Self> {
+        if (address == 0 && length > 0) || address.checked_add(length).is_none() || isize::try_from(length).is_err() {
+            return Err(io::Error::other("a tensor has no memory at the address that was given"));
+        }
+        Ok(Self { address, length })
+    }
+
+    /// The bytes, to be read.
+    pub fn as_bytes(&self) -> &[u8] {
+        if self.length == 0 {
+            return &[];
+        }
+        // SAFETY: the package's own Python code passes the address and size that the owner of a contiguous tensor reports, and
+        // holds a reference to the owner until the call returns. If another thread writes to the tensor meanwhile, the digest
+        // is of some mixture and will not match; `sentry.verify_model` tells its callers not to.
+        #[allow(unsafe_code)]
+        unsafe {
+            std::slice::from_raw_parts(self.address as *const u8, self.length)
+        }
+    }
+
+    /// Writes `bytes` at `offset`; different threads write to different places.
+    fn write(&self, offset: usize, bytes: &[u8]) {
+        assert!(offset <= self.length && bytes.len() <= self.length - offset, "a write beyond the tensor's memory");
+        // SAFETY: as above, and the bounds are checked. The memory was allocated for this load and nobody else has seen it, so no
+        // reference to it exists; `bytes` is a buffer of the reader, and cannot overlap.
+        #[allow(unsafe_code)]
+        unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), (self.address + offset) as *mut u8, bytes.len());
+        }
+    }
+}
+
+/// Sends the bytes of a safetensors file to the memory of its tensors.
+#[derive(Debug)]
+pub struct TensorMemory {
+    /// In the order of the file.
+    tensors: Vec<(Range<u64>, Memory)>,
+}
+
+impl TensorMemory {
+    /// Room for `tensors`, in the order of the file, at as many addresses.
+    pub fn new(tensors: &[TensorInfo], addresses: &[usize]) -> io::Result<Self> {
+        if tensors.len() != addresses.len() {
+            return Err(io::Error::other("there must be one address for each tensor"));
+        }
+        let room = |(tensor, &address): (&TensorInfo, &usize)| {
+            let length = usize::try_from(tensor.range.end - tensor.range.start).map_err(io::Error::other)?;
+            Ok((tensor.range.clone(), Memory::new(address, length)?))
+        };
+        Ok(Self { tensors: tensors.iter().zip(addresses).map(room).collect::<io::Result<_>>()? })
+    }
+}
+
+impl Receiver for TensorMemory {
+    fn receive(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let end = offset + bytes.len() as u64;
+        let first = self.tensors.partition_point(|(range, _)| range.end <= offset);
+        for (range, memory) in self.tensors[first..].iter().take_while(|(range, _)| range.start < end) {
+            let (start, stop) = (range.start.max(offset), range.end.min(end));
+            if start < stop {
+                memory.write((start - range.start) as usize, &bytes[(start - offset) as usize..(stop - offset) as usize]);
+            }
+        }
+        Ok(())
+    }
+}

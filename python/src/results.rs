@@ -1,0 +1,162 @@
+//! What functions return: who signed, and what was checked.
+
+use std::collections::BTreeMap;
+
+use pyo3::prelude::*;
+use sentry::{Identity, Model, ModelInMemory, ModelStatement, Signed, SignedTensors, Statement, Verified};
+
+/// What was verified. It exists only if everything it names has been checked; a failure is an exception.
+#[pyclass(frozen, get_all, module = "sentry")]
+pub struct Verification {
+    /// Who signed, for people.
+    signer: String,
+    /// Lower-case hex SHA-256 of the signer's public key as PEM text.
+    fingerprint: String,
+    /// The name under which the model was signed. Nothing was checked against it.
+    subject: String,
+    /// The version that the signer stated.
+    version: Option<u64>,
+    /// Lower-case hex SHA-256 of the signed statement: pins exactly this signature's content.
+    payload_sha256: String,
+    /// Files whose bytes were checked.
+    files: usize,
+    /// Tensors whose bytes were checked against a digest of their own.
+    tensors: usize,
+    /// Bytes that were read and hashed.
+    bytes: u64,
+    /// How each loaded file was checked: ``"tensors"`` and ``"blake3"`` are digests that Sentry adds to a signature, others the
+    /// algorithm of the digest that every OpenSSF tool checks. Empty unless files were loaded.
+    checked_by: BTreeMap<String, String>,
+    /// Files that lie in the model and are not signed, which the caller allowed.
+    unsigned_files: Vec<String>,
+    /// Names in the module that are not signed and share the memory of a tensor that is, such as tied weights.
+    aliases: Vec<String>,
+    /// Non-persistent buffers that are not signed; nothing is known of them.
+    not_covered: Vec<String>,
+    /// Signed tensors that the module lacks, which the caller allowed.
+    missing: Vec<String>,
+}
+
+#[pymethods]
+impl Verification {
+    fn __repr__(&self) -> String {
+        let Self { signer, subject, files, tensors, bytes, .. } = self;
+        format!("<sentry.Verification of {subject:?}: {files} files, {tensors} tensors, {bytes} bytes, signed by {signer}>")
+    }
+}
+
+/// How much of what was checked.
+#[derive(Default)]
+pub struct Extent {
+    pub files: usize,
+    pub tensors: usize,
+    pub bytes: u64,
+    pub checked_by: BTreeMap<String, String>,
+}
+
+impl Verification {
+    fn new<T>(verified: &Verified<T>, subject: &str, version: Option<u64>, extent: Extent) -> Self {
+        let fingerprint = match verified.identity() {
+            Identity::Key { fingerprint, .. } => fingerprint.clone(),
+            _ => String::new(),
+        };
+        Self {
+            signer: verified.identity().to_string(),
+            fingerprint,
+            subject: subject.to_owned(),
+            version,
+            payload_sha256: verified.payload_sha256().to_hex(),
+            files: extent.files,
+            tensors: extent.tensors,
+            bytes: extent.bytes,
+            checked_by: extent.checked_by,
+            unsigned_files: Vec::new(),
+            aliases: Vec::new(),
+            not_covered: Vec::new(),
+            missing: Vec::new(),
+        }
+    }
+
+    /// Files that were loaded.
+    pub fn of_load(statement: &Verified<Statement>, extent: Extent) -> Self {
+        Self::new(statement, &statement.value().subject, statement.value().version, extent)
+    }
+
+    /// A model on disk.
+    pub fn of_model(verified: &Verified<Model>) -> Self {
+        let model = verified.value();
+        let Statement { subject, version, manifest } = model.statement();
+        let extent =
+            Extent { files: manifest.paths().len(), tensors: manifest.tensors(), bytes: model.bytes(), checked_by: BTreeMap::new() };
+        Self { unsigned_files: model.unsigned().to_vec(), ..Self::new(verified, subject, *version, extent) }
+    }
+
+    /// A model in memory.
+    pub fn of_memory(statement: &ModelStatement, verified: &Verified<ModelInMemory>) -> Self {
+        let model = verified.value();
+        let extent = Extent { tensors: model.tensors(), bytes: model.bytes(), ..Extent::default() };
+        Self {
+            aliases: model.aliases().to_vec(),
+            not_covered: model.not_covered().to_vec(),
+            missing: model.missing().to_vec(),
+            ..Self::new(verified, statement.subject(), statement.version(), extent)
+        }
+    }
+}
+
+/// What was signed, and where the signature is.
+#[pyclass(frozen, get_all, module = "sentry")]
+pub struct Signature {
+    /// The signature file.
+    path: String,
+    /// The name under which the model was signed.
+    subject: String,
+    /// The version that was stated.
+    version: Option<u64>,
+    /// Files that are covered.
+    files: usize,
+    /// Tensors that are covered by a digest of their own.
+    tensors: usize,
+    /// Bytes that were hashed.
+    bytes: u64,
+    /// What other readers of the format cannot do with this signature.
+    notes: Vec<String>,
+}
+
+#[pymethods]
+impl Signature {
+    fn __repr__(&self) -> String {
+        let Self { path, subject, files, tensors, bytes, .. } = self;
+        format!("<sentry.Signature of {subject:?}: {files} files, {tensors} tensors, {bytes} bytes, in {path:?}>")
+    }
+}
+
+impl Signature {
+    /// Of a model on disk.
+    pub fn of_model(signed: &Signed) -> Self {
+        let Statement { subject, version, manifest } = &signed.statement;
+        Self {
+            path: signed.signature.display().to_string(),
+            subject: subject.clone(),
+            version: *version,
+            files: manifest.paths().len(),
+            tensors: manifest.tensors(),
+            bytes: signed.bytes,
+            notes: signed.notes.clone(),
+        }
+    }
+
+    /// Of a model in memory.
+    pub fn of_tensors(signed: &SignedTensors, path: String, bytes: u64) -> Self {
+        let statement = &signed.statement;
+        Self {
+            path,
+            subject: statement.subject.clone(),
+            version: statement.version,
+            files: 0,
+            tensors: statement.manifest.tensors().len(),
+            bytes,
+            notes: Vec::new(),
+        }
+    }
+}
