@@ -1,0 +1,127 @@
+"""Fixtures of the Python package's tests: keys, models small and real, and ways to spoil them.
+
+The package under test is the one that is installed, as `pip install .` leaves it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import sentry
+import torch
+from safetensors.torch import save_file
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def key() -> sentry.PrivateKey:
+    """The publisher's key."""
+    return sentry.PrivateKey.generate()
+
+
+@pytest.fixture(scope="session")
+def trust(key: sentry.PrivateKey) -> sentry.PublicKey:
+    """Trust in the publisher."""
+    return key.public_key
+
+
+@pytest.fixture(scope="session")
+def stranger() -> sentry.PublicKey:
+    """The key of somebody else."""
+    return sentry.PrivateKey.generate().public_key
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """all-MiniLM-L6-v2 as published, unsigned and not to be changed: 104 tensors in one safetensors file."""
+    run = subprocess.run([ROOT / "scripts/fetch-model.sh"], check=True, stdout=subprocess.PIPE, text=True)
+    return Path(run.stdout.strip())
+
+
+@pytest.fixture(scope="session")
+def signed_minilm(minilm: Path, key: sentry.PrivateKey, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A signed copy of MiniLM, not to be changed; copy it for that with `copy_of`."""
+    folder = tmp_path_factory.mktemp("minilm") / "all-MiniLM-L6-v2"
+    shutil.copytree(minilm, folder)
+    sentry.sign_model(folder, key=key)
+    return folder
+
+
+def tensors() -> dict[str, torch.Tensor]:
+    """Tensors of many types and shapes, among them two pairs that only their names tell apart."""
+    generator = torch.Generator().manual_seed(7)
+    return {
+        "embedding.weight": torch.randn(50, 16, generator=generator),
+        "layer.0.weight": torch.randn(16, 16, generator=generator),
+        "layer.0.bias": torch.randn(16, generator=generator),
+        "layer.1.weight": torch.randn(16, 16, generator=generator),
+        "layer.1.bias": torch.randn(16, generator=generator),
+        "half": torch.randn(33, generator=generator).half(),
+        "brain": torch.randn(33, generator=generator).bfloat16(),
+        "mask": torch.rand(7, 3, generator=generator) > 0.5,
+        "steps": torch.arange(11),
+        "bytes": torch.arange(5, dtype=torch.uint8),
+        "scalar": torch.tensor(3.5, dtype=torch.float64),
+        "empty": torch.empty(0, 4),
+    }
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A small model, unsigned: config.json and model.safetensors with `tensors()`."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"hidden": 16}\n')
+    save_file(tensors(), folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.fixture
+def signed(model: Path, key: sentry.PrivateKey) -> Path:
+    """The small model, signed."""
+    sentry.sign_model(model, key=key)
+    return model
+
+
+@pytest.fixture
+def sharded(tmp_path: Path, key: sentry.PrivateKey) -> Path:
+    """`tensors()` in two files with an index, signed."""
+    folder = tmp_path / "sharded"
+    folder.mkdir()
+    everything = list(tensors().items())
+    parts = {"model-00001-of-00002.safetensors": everything[:5], "model-00002-of-00002.safetensors": everything[5:]}
+    for name, part in parts.items():
+        save_file(dict(part), folder / name)
+    weight_map = {tensor: name for name, part in parts.items() for tensor, _ in part}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": weight_map}))
+    sentry.sign_model(folder, key=key)
+    return folder
+
+
+def flip(path: Path, offset: int = -1) -> None:
+    """Flip the lowest bit of one byte in place."""
+    content = bytearray(path.read_bytes())
+    content[offset] ^= 1
+    path.write_bytes(content)
+
+
+def rejected(call: Callable[[], object], error: type[sentry.VerificationError], code: str) -> sentry.VerificationError:
+    """Assert that a call is rejected with exactly this exception and code, and return it."""
+    with pytest.raises(sentry.Error) as caught:
+        call()
+    assert (type(caught.value), caught.value.code) == (error, code), caught.value
+    assert "verified" not in str(caught.value)
+    return caught.value
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """Whether two sets of tensors are the same, bit by bit."""
+    return one.keys() == other.keys() and all(
+        one[name].dtype == other[name].dtype and one[name].shape == other[name].shape and torch.equal(one[name], other[name]) for name in one
+    )
