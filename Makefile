@@ -14,12 +14,13 @@ CARGO_DENY_VERSION := 0.20.2
 VENV := .venv
 PY := $(VENV)/bin/python
 REQUIREMENTS := $(VENV)/requirements.stamp
+PYTHON_REQUIREMENTS := $(VENV)/requirements-python.stamp
 SENTRY := target/release/sentry
 
 # More options for the Python programs: make evaluation ARGS=--quick
 ARGS ?=
 
-.PHONY: help build demo test lint fmt test-rust reference vectors attacks interop bench evaluation fuzz deny clean
+.PHONY: help build package stubs demo test lint fmt test-rust python reference vectors attacks interop bench evaluation fuzz deny clean
 
 help: ## List the targets
 	@printf 'usage: make TARGET\n\n'
@@ -28,10 +29,16 @@ help: ## List the targets
 build: ## Build the command line: target/release/sentry
 	$(CARGO) build --release --locked -p sentry-ml-cli
 
-demo: $(PY) build ## Sign a real model, break it, see the rejection (downloads 84 MB once)
+package: $(PYTHON_REQUIREMENTS) ## Build the Python package and install it into .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall .
+
+stubs: $(PYTHON_REQUIREMENTS) ## Write python/sentry/_native.pyi, the types of the extension, again
+	scripts/stubs.sh
+
+demo: package build ## Sign a real model, break it, see the rejection (downloads 84 MB once)
 	@scripts/demo.sh
 
-test: ## Everything: lint, test-rust, reference, attacks, interop
+test: ## Everything: lint, test-rust, python, reference, attacks, interop
 	@scripts/test.sh
 
 lint: ## Formatting, clippy, documentation links, dependencies, scripts
@@ -50,6 +57,11 @@ fmt: ## Format the Rust code
 
 test-rust: ## Unit, vector and documentation tests of all crates; the kept inputs of the fuzzer
 	$(CARGO) test --workspace --locked --no-fail-fast
+
+python: package ## The Python package, with real torch, torchvision and transformers; its types and stubs
+	scripts/stubs.sh --check
+	$(PY) -m mypy --config-file pyproject.toml python/sentry
+	$(PY) -m pytest tests/python $(ARGS)
 
 reference: $(REQUIREMENTS) ## The slow reference: its own tests, and vectors/sentry without a difference
 	$(PY) reference/generate.py --check
@@ -86,4 +98,8 @@ $(PY):
 
 $(REQUIREMENTS): requirements-dev.txt | $(PY)
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+$(PYTHON_REQUIREMENTS): requirements-python.txt $(REQUIREMENTS)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-python.txt
 	touch $@

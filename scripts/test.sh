@@ -54,6 +54,7 @@ run() {
 
 run lint
 run test-rust
+run python
 run reference
 run attacks
 run interop

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from ._errors import UsageError
 
 if TYPE_CHECKING:
-    import numpy
     import torch
 
 # Names of element types in torch and numpy (the last ones by ml_dtypes), and in safetensors.
@@ -132,7 +131,7 @@ def _is_torch(tensor: object) -> bool:
 def _view(name: str, tensor: Any, persistent: bool, devices: dict[str, int]) -> View:
     if _is_torch(tensor):
         return _torch_view(name, tensor, persistent, devices)
-    return _numpy_view(name, _as_array(name, tensor, devices), persistent)
+    return _numpy_view(name, _as_array(name, tensor), persistent)
 
 
 def _torch_view(name: str, tensor: torch.Tensor, persistent: bool, devices: dict[str, int]) -> View:
@@ -166,7 +165,7 @@ def _torch_view(name: str, tensor: torch.Tensor, persistent: bool, devices: dict
     return View(name, dtype, tuple(tensor.shape), storage, persistent, tensor.data_ptr(), nbytes, tensor)
 
 
-def _as_array(name: str, tensor: Any, devices: dict[str, int]) -> numpy.ndarray:
+def _as_array(name: str, tensor: Any) -> Any:
     """A numpy array over the memory of an array, a DLPack tensor or a buffer."""
     import numpy
 
@@ -186,7 +185,7 @@ def _as_array(name: str, tensor: Any, devices: dict[str, int]) -> numpy.ndarray:
         ) from error
 
 
-def _numpy_view(name: str, array: numpy.ndarray, persistent: bool) -> View:
+def _numpy_view(name: str, array: Any, persistent: bool) -> View:
     def refuse(what: str, advice: str) -> UsageError:
         return UsageError(f'tensor "{name}" is {what}: {advice}', code="unsupported_tensor")
 

@@ -66,13 +66,14 @@ def download(
         if wanted is not None:
             listed = huggingface_hub.HfApi(token=token).list_repo_files(repo_id, revision=revision)
             files = [_literal(name) for name in listed if wanted(name)]
-        return huggingface_hub.snapshot_download(
+        folder: str = huggingface_hub.snapshot_download(
             repo_id, revision=revision, token=token, cache_dir=cache_dir, local_dir=local_dir, allow_patterns=files
         )
     except HFValidationError as error:
         raise UsageError(f'"{repo_id}" is neither a folder nor the name of a repository on the hub: {error}') from error
     except (OSError, ValueError) as error:
         raise NotCheckedError(f'cannot download "{repo_id}": {error}', code="io") from error
+    return folder
 
 
 def _literal(name: str) -> str:

@@ -33,7 +33,7 @@ _NOT_READ = (
     *(".gif", ".jpeg", ".jpg", ".md", ".pdf", ".png", ".svg", ".webp"),
 )
 
-# What decides about remote code and about files elsewhere.
+# Names a base model elsewhere.
 _ADAPTER = "adapter_config.json"
 
 
@@ -107,8 +107,8 @@ def from_pretrained(
 
     with verified_folder(path, trust=trust, signature=signature, wanted=wanted) as folder:
         if loads_weights and (folder / _ADAPTER).exists():
-            raise UsageError(f"{_ADAPTER} names a base model, which this signature does not cover: load the base model, verified, and then its adapter")
-        loaded = cls.from_pretrained(str(folder), local_files_only=True, **options)  # type: ignore[attr-defined]
+            raise UsageError(f"{_ADAPTER} names a base model, which this signature does not cover: load that first, then the adapter")
+        loaded: T = cls.from_pretrained(str(folder), local_files_only=True, **options)  # type: ignore[attr-defined]
     _rename(loaded, str(folder), name)
     return loaded
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::ops::Range;
 
-use sentry::{Receiver, TensorInfo};
+use sentry::{Fill, ManifestError, Receiver, TensorInfo};
 
 /// A run of bytes that Python owns and keeps alive for as long as the call lasts that it was passed to.
 #[derive(Debug, Clone, Copy)]
@@ -35,14 +35,18 @@ impl Memory {
         }
     }
 
-    /// Writes `bytes` at `offset`; different threads write to different places.
-    fn write(&self, offset: usize, bytes: &[u8]) {
-        assert!(offset <= self.length && bytes.len() <= self.length - offset, "a write beyond the tensor's memory");
-        // SAFETY: as above, and the bounds are checked. The memory was allocated for this load and nobody else has seen it, so no
-        // reference to it exists; `bytes` is a buffer of the reader, and cannot overlap.
+    /// A part of the memory, to be filled.
+    #[allow(clippy::mut_from_ref, reason = "the memory is not this value's own")]
+    fn room(&self, offset: usize, length: usize) -> &mut [u8] {
+        assert!(offset <= self.length && length <= self.length - offset, "a write beyond the tensor's memory");
+        if length == 0 {
+            return &mut [];
+        }
+        // SAFETY: as above, and the bounds are checked. The memory was allocated for this load and nobody else has seen it;
+        // what a load reads at a time never overlaps, so no two of these slices do.
         #[allow(unsafe_code)]
         unsafe {
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), (self.address + offset) as *mut u8, bytes.len());
+            std::slice::from_raw_parts_mut((self.address + offset) as *mut u8, length)
         }
     }
 }
@@ -75,9 +79,16 @@ impl Receiver for TensorMemory {
         for (range, memory) in self.tensors[first..].iter().take_while(|(range, _)| range.start < end) {
             let (start, stop) = (range.start.max(offset), range.end.min(end));
             if start < stop {
-                memory.write((start - range.start) as usize, &bytes[(start - offset) as usize..(stop - offset) as usize]);
+                let part = &bytes[(start - offset) as usize..(stop - offset) as usize];
+                memory.room((start - range.start) as usize, part.len()).copy_from_slice(part);
             }
         }
         Ok(())
+    }
+
+    fn receive_in_place(&self, offset: u64, length: usize, fill: &mut Fill<'_>) -> Option<Result<(), ManifestError>> {
+        let (range, memory) = self.tensors.get(self.tensors.partition_point(|(range, _)| range.end <= offset))?;
+        let inside = range.start <= offset && offset + length as u64 <= range.end;
+        inside.then(|| fill(memory.room((offset - range.start) as usize, length)))
     }
 }

@@ -78,6 +78,22 @@ pub trait FileJob: Sync {
         Ok(())
     }
 
+    /// Lets bytes of the file be read and hashed where they are wanted, without a copy: calls `fill` with room for just these
+    /// `length` bytes, and returns `None` without calling it if there is no such room; [`FileJob::receive`] gets them then.
+    /// What is asked for never overlaps.
+    ///
+    /// # Errors
+    /// That of `fill`.
+    fn receive_in_place(
+        &self,
+        _context: &Self::Context,
+        _offset: u64,
+        _length: usize,
+        _fill: &mut dyn FnMut(&mut [u8]) -> Result<(), Self::Error>,
+    ) -> Option<Result<(), Self::Error>> {
+        None
+    }
+
     /// Takes the digests, in the order of the requests. The file is still open, so that its size and
     /// identity can be checked again.
     ///

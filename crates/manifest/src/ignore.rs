@@ -18,6 +18,18 @@ pub enum EntryKind {
 /// Left out of every model, at its top only (OpenSSF Model Signing v1.0).
 pub const GIT_PATHS: [&str; 4] = [".git", ".gitattributes", ".github", ".gitignore"];
 
+/// Where a download from the Hugging Face hub to a folder of one's own keeps its notes.
+pub const HUB_NOTES: &str = ".cache/huggingface";
+
+/// Whether a file is such a note: it belongs to the copy and not to the model, and nobody loads it.
+pub fn is_hub_note(path: &str) -> bool {
+    let Some(name) = path.strip_prefix(HUB_NOTES).and_then(|rest| rest.strip_prefix('/')) else { return false };
+    match name.strip_prefix("download/") {
+        Some(download) => [".metadata", ".lock"].iter().any(|suffix| download.ends_with(suffix)),
+        None => matches!(name, ".gitignore" | "CACHEDIR.TAG"),
+    }
+}
+
 /// Ending of the names of signature files.
 pub const SIGNATURE_SUFFIX: &str = ".sig";
 
@@ -64,6 +76,17 @@ impl IgnoreRules {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn notes_of_the_hub_have_few_names() {
+        for note in ["CACHEDIR.TAG", ".gitignore", "download/a.metadata", "download/sub/a.safetensors.lock"] {
+            assert!(is_hub_note(&format!("{HUB_NOTES}/{note}")), "{note}");
+        }
+        for other in ["download/a.safetensors", "download/a.incomplete", "a.metadata", "x/CACHEDIR.TAG", ""] {
+            assert!(!is_hub_note(&format!("{HUB_NOTES}/{other}")), "{other}");
+        }
+        assert!(!is_hub_note("sub/.cache/huggingface/CACHEDIR.TAG") && !is_hub_note(".cache/huggingface.metadata"));
+    }
 
     #[test]
     fn a_signature_path_hides_a_file_and_no_folder() {

@@ -42,7 +42,7 @@ mod weights;
 pub use annotation::{ALGORITHM as ANNOTATION_ALGORITHM, Annotation, AnnotationsJson, SafetensorsAnnotation, TensorDigest};
 pub use dataset::{DatasetField, DatasetManifest, IdRule, Source, TableDigests};
 pub use error::{ManifestError, SafetensorsError};
-pub use ignore::{EntryKind, GIT_PATHS, IgnoreRules, SIGNATURE_SUFFIX};
+pub use ignore::{EntryKind, GIT_PATHS, HUB_NOTES, IgnoreRules, SIGNATURE_SUFFIX, is_hub_note};
 pub use listed::ListError;
 pub use manifest::{Manifest, Method, Resource, ResourcePath, Serialization, Shard, parse_shard_name};
 pub use measure::{ManifestOptions, Measured, MeasuredResource};

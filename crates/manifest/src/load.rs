@@ -24,7 +24,16 @@ pub trait Receiver: Send + Sync {
     /// # Errors
     /// Whatever keeps it from taking them; the load then fails.
     fn receive(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Lets bytes be read where they are wanted, without a copy, if they all go to one place; see
+    /// [`FileJob::receive_in_place`].
+    fn receive_in_place(&self, _offset: u64, _length: usize, _fill: &mut Fill<'_>) -> Option<Result<(), ManifestError>> {
+        None
+    }
 }
+
+/// Reads and hashes bytes in the room that it is given.
+pub type Fill<'a> = dyn FnMut(&mut [u8]) -> Result<(), ManifestError> + 'a;
 
 /// A receiver that keeps a whole file in memory.
 #[derive(Debug, Default)]
@@ -340,6 +349,13 @@ impl<R: Receiver> FileJob for Job<'_, R> {
         match self.what {
             What::SameHead(_) => Ok(()),
             _ => receive(self.load, offset, bytes),
+        }
+    }
+
+    fn receive_in_place(&self, _: &FileStamp, offset: u64, length: usize, fill: &mut Fill<'_>) -> Option<Result<(), ManifestError>> {
+        match self.what {
+            What::SameHead(_) => None,
+            _ => self.load.receiver.receive_in_place(offset, length, fill),
         }
     }
 

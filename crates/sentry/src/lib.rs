@@ -45,7 +45,7 @@ pub use verify::verify_model;
 
 pub use sentry_bundle::{Bundle, Material, Statement, TensorsStatement, uris};
 pub use sentry_hash::{Algorithm, Backend, Cpu, Digest};
-pub use sentry_manifest::load::{Part, Receiver};
+pub use sentry_manifest::load::{Fill, Part, Receiver};
 pub use sentry_manifest::safetensors::{Dtype, Header, TensorInfo};
 pub use sentry_manifest::{
     Annotation, GIT_PATHS, Manifest, ManifestError, MeasuredTensors, Method, ModelPath, Resource, ResourcePath, Serialization, Shard,

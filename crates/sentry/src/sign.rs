@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use sentry_bundle::Statement;
 use sentry_bundle::limits::MAX_JSON_INTEGER;
 use sentry_hash::{Algorithm, Cpu};
-use sentry_manifest::{FoundFile, GIT_PATHS, IgnoreRules, Method, ModelPath, ModelTree, SIGNATURE_SUFFIX, Serialization, measure};
+use sentry_manifest::{
+    FoundFile, GIT_PATHS, HUB_NOTES, IgnoreRules, Method, ModelPath, ModelTree, SIGNATURE_SUFFIX, Serialization, measure,
+};
 use sentry_trust::{KeyAlgorithm, Signer};
 
 use crate::signature_file::{SIGNATURE_NAME, check_replaceable, default_signature_path, path_inside, write_signature};
@@ -47,9 +49,13 @@ pub fn sign_model(model: &Path, signer: &dyn Signer, options: &SignOptions, obse
     if let Some(path) = &inside {
         rules.add_signature(path);
     }
+    let notes_of_hub = !tree.is_file() && model.join(HUB_NOTES).is_dir();
+    if notes_of_hub {
+        rules.add(HUB_NOTES);
+    }
     let files = tree.scan(&rules, options.allow_symlinks)?;
     let bytes = measure::total_size(&files);
-    let serialization = serialization(&tree, options, inside.as_ref());
+    let serialization = serialization(&tree, options, inside.as_ref(), notes_of_hub);
     let measure_options = sentry_manifest::ManifestOptions { serialization, annotate: options.annotate };
     observer.begin(bytes, files.len());
     let manifest = measure::for_signing(&tree, &files, &measure_options, &Cpu::new(), &|bytes| observer.advance(bytes))?;
@@ -77,11 +83,12 @@ fn check_options(options: &SignOptions) -> Result<(), Error> {
     }
 }
 
-fn serialization(tree: &ModelTree, options: &SignOptions, signature: Option<&ModelPath>) -> Serialization {
+fn serialization(tree: &ModelTree, options: &SignOptions, signature: Option<&ModelPath>, notes_of_hub: bool) -> Serialization {
     let mut ignored: BTreeSet<&str> = options.ignore.iter().map(String::as_str).collect();
     if !tree.is_file() {
         ignored.extend(GIT_PATHS);
         ignored.extend(signature.map(ModelPath::as_str));
+        ignored.extend(notes_of_hub.then_some(HUB_NOTES));
     }
     Serialization {
         method: options.shard_size.map_or(Method::Files, |size| Method::Shards { size, reference_labels: false }),

@@ -5,7 +5,7 @@ use std::fmt;
 
 use sentry_hash::Digest;
 use sentry_manifest::{
-    Annotation, FoundFile, Manifest, MeasuredResource, Method, Resource, ResourcePath, SafetensorsAnnotation, Shard, printable,
+    Annotation, FoundFile, Manifest, MeasuredResource, Method, Resource, ResourcePath, SafetensorsAnnotation, Shard, is_hub_note, printable,
 };
 
 /// The files of a model as they were listed, and what the caller makes of those that are not signed.
@@ -150,7 +150,7 @@ impl fmt::Display for Difference {
 /// Pairs every signed path with the file of that name.
 ///
 /// # Errors
-/// Every missing file, and every file that is neither signed nor allowed.
+/// Every missing file, and every file that is neither signed nor allowed nor a note of the hub's about the download.
 pub fn pair_names<'a>(manifest: &'a Manifest, listing: &Listing<'a>) -> Result<Pairing<'a>, Vec<Difference>> {
     let mut unpaired: BTreeMap<&str, &FoundFile> = listing.files.iter().map(|file| (file.path.as_str(), file)).collect();
     let mut files = BTreeMap::new();
@@ -171,6 +171,9 @@ pub fn pair_names<'a>(manifest: &'a Manifest, listing: &Listing<'a>) -> Result<P
     }
     let mut unsigned = Vec::new();
     for (name, file) in unpaired {
+        if is_hub_note(name) {
+            continue;
+        }
         if listing.allow_unsigned || (file.size == 0 && leaves_out_empty_files(manifest)) {
             unsigned.push(name.to_owned());
         } else {

@@ -312,10 +312,22 @@ where
         Ok(buffer)
     }
 
+    /// Reads a unit that no digest wants in order.
     fn read_unit(&self, reading: &Arc<Reading<J>>, unit: u64) -> Result<(), J::Error> {
-        let buffer = self.read_and_feed(reading, unit)?;
-        self.lock().buffers.push(buffer);
-        Ok(())
+        let range = reading.plan.unit(unit);
+        let mut fill = |room: &mut [u8]| {
+            self.read_exact(reading, range.start, room)?;
+            Ok(reading.plan.feed_trees(unit, room)?)
+        };
+        let length = (range.end - range.start) as usize;
+        match self.jobs[reading.job].receive_in_place(&reading.context, range.start, length, &mut fill) {
+            Some(filled) => filled.and_then(|()| self.part_done(reading)),
+            None => {
+                let buffer = self.read_and_feed(reading, unit)?;
+                self.lock().buffers.push(buffer);
+                Ok(())
+            }
+        }
     }
 
     fn read(&self, reading: &Reading<J>, unit: u64) -> Result<Vec<u8>, J::Error> {
@@ -324,9 +336,14 @@ where
         let mut buffer = self.lock().buffers.pop().unwrap_or_else(|| Vec::with_capacity(UNIT));
         // Keeps what a used buffer holds, so that only a new one is zeroed.
         buffer.resize(length, 0);
-        reading.file.read_exact_at(&mut buffer, range.start).map_err(|error| self.jobs[reading.job].read_error(range.start, error))?;
-        (self.progress)(length as u64);
+        self.read_exact(reading, range.start, &mut buffer)?;
         Ok(buffer)
+    }
+
+    fn read_exact(&self, reading: &Reading<J>, offset: u64, room: &mut [u8]) -> Result<(), J::Error> {
+        reading.file.read_exact_at(room, offset).map_err(|error| self.jobs[reading.job].read_error(offset, error))?;
+        (self.progress)(room.len() as u64);
+        Ok(())
     }
 
     fn part_done(&self, reading: &Reading<J>) -> Result<(), J::Error> {

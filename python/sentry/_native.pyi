@@ -1,0 +1,318 @@
+"""
+The native half of the package.
+"""
+
+from _typeshed import Incomplete, SupportsGetItem
+from os import PathLike
+from typing import Final, SupportsIndex, final
+
+__all__ = ["VERSION", "PrivateKey", "PublicKey", "Reader", "Signature", "SignedFile", "TensorDigests", "TensorsCheck", "Verification", "sign_files", "verify_files"]
+
+VERSION: Final[str]
+"""
+The version of the package.
+"""
+
+@final
+class PrivateKey:
+    """
+    A private key to sign with. Its bytes never become visible, unless ``to_pem`` is asked for them.
+
+    Parameters
+    ----------
+    path
+        A file with the key in PEM form: PKCS#8, encrypted or not, or ``EC PRIVATE KEY``.
+    password
+        Opens an encrypted key.
+
+    Raises
+    ------
+    sentry.KeyFileError
+        The file holds no such key, or the password does not open it.
+    """
+    def __new__(cls, /, path: str | PathLike[str], password: str | None = None) -> PrivateKey: ...
+    def __repr__(self, /) -> str: ...
+    @staticmethod
+    def generate(algorithm: str = "p256") -> PrivateKey:
+        """
+        A new key.
+
+        Parameters
+        ----------
+        algorithm
+            ``"p256"``, ``"p384"``, ``"p521"`` or ``"ed25519"``. Other tools read the first three.
+        """
+    @property
+    def public_key(self, /) -> PublicKey:
+        """
+        The public half, for those who verify.
+        """
+    def to_pem(self, /, password: str | None = None) -> bytes:
+        """
+        The key as PKCS#8 PEM text, encrypted if a password is given.
+        """
+    def write(self, /, path: str | PathLike[str], password: str | None = None) -> None:
+        """
+        Writes the key to a new file that only its owner can read; an existing file is not replaced.
+        """
+
+@final
+class PublicKey:
+    """
+    A public key that is trusted: whoever holds its private half may sign.
+
+    Parameters
+    ----------
+    path
+        A file with the key in PEM form (``-----BEGIN PUBLIC KEY-----``): ECDSA on P-256, P-384 or P-521, or Ed25519.
+
+    Raises
+    ------
+    sentry.KeyFileError
+        The file holds no such key.
+    """
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self, /) -> int: ...
+    def __new__(cls, /, path: str | PathLike[str]) -> PublicKey: ...
+    def __repr__(self, /) -> str: ...
+    @property
+    def algorithm(self, /) -> str:
+        """
+        How the key signs, such as ``"ecdsa-p256-sha256"``.
+        """
+    @property
+    def fingerprint(self, /) -> str:
+        """
+        Lower-case hex SHA-256 of the PEM text, by which signatures refer to the key.
+        """
+    @staticmethod
+    def from_pem(pem: str) -> PublicKey:
+        """
+        A key from the text of a PEM file.
+        """
+    @property
+    def pem(self, /) -> str:
+        """
+        The key as PEM text.
+        """
+
+@final
+class Reader:
+    """
+    A model on disk whose signature holds, and of whose files nothing is known yet.
+    """
+    def __new__(cls, /, model: str | PathLike[str], signature: str | PathLike[str] | None, trust: PublicKey) -> Reader: ...
+    def load_files(self, /, files: SupportsGetItem[int, SignedFile], descriptors: SupportsGetItem[int, SupportsIndex]) -> Verification:
+        """
+        Copies files to open file descriptors, at the same offsets, and checks them. Until this returns, what lies there is
+        not to be used.
+        """
+    def load_tensors(self, /, files: SupportsGetItem[int, SignedFile], addresses: SupportsGetItem[int, SupportsGetItem[int, SupportsIndex]]) -> Verification:
+        """
+        Loads all tensors of some safetensors files, each to its address, in the order of ``SignedFile.tensors``, and checks
+        them. Until this returns, what lies there is not to be used.
+        """
+    def names(self, /) -> list[str]:
+        """
+        The names of all signed files.
+        """
+    def open_file(self, /, name: str) -> SignedFile:
+        """
+        Opens a signed file.
+        """
+    def open_weights(self, /, names: SupportsGetItem[int, str] | None) -> list[SignedFile]:
+        """
+        Opens the files that hold the weights.
+        """
+    def read(self, /, name: str) -> bytes:
+        """
+        Reads a whole file and checks it.
+        """
+
+@final
+class Signature:
+    """
+    What was signed, and where the signature is.
+    """
+    def __repr__(self, /) -> str: ...
+    @property
+    def bytes(self, /) -> int:
+        """
+        Bytes that were hashed.
+        """
+    @property
+    def files(self, /) -> int:
+        """
+        Files that are covered.
+        """
+    @property
+    def notes(self, /) -> list[str]:
+        """
+        What other readers of the format cannot do with this signature.
+        """
+    @property
+    def path(self, /) -> str:
+        """
+        The signature file.
+        """
+    @property
+    def subject(self, /) -> str:
+        """
+        The name under which the model was signed.
+        """
+    @property
+    def tensors(self, /) -> int:
+        """
+        Tensors that are covered by a digest of their own.
+        """
+    @property
+    def version(self, /) -> int | None:
+        """
+        The version that was stated.
+        """
+
+@final
+class SignedFile:
+    """
+    A signed file that is open. Nothing of it has been checked but its header, and that only if ``is_annotated``.
+    """
+    def header_json(self, /) -> bytes:
+        """
+        The header's JSON.
+        """
+    @property
+    def is_annotated(self, /) -> bool:
+        """
+        Whether the signature has digests of its header and tensors, so that each can be checked alone.
+        """
+    def load_tensor(self, /, place: SupportsIndex, address: SupportsIndex) -> None:
+        """
+        Loads one tensor, by its place among ``tensors``, to its address, and checks it.
+        """
+    @property
+    def name(self, /) -> str:
+        """
+        Its name in the model.
+        """
+    @property
+    def size(self, /) -> int:
+        """
+        Its size in bytes.
+        """
+    def tensors(self, /) -> list[tuple[str, str, list[int], int]]:
+        """
+        The tensors in the order of their bytes: name, type, shape in elements, size in bytes.
+        """
+
+@final
+class TensorDigests:
+    """
+    Digests of the tensors of one model, collected in as many steps as there is memory for.
+    """
+    def __new__(cls, /, algorithm: str) -> TensorDigests: ...
+    def add(self, /, views: SupportsGetItem[int, Incomplete]) -> None:
+        """
+        Hashes some more tensors. Whoever calls keeps their memory alive meanwhile.
+        """
+    def sign(self, /, subject: str, version: SupportsIndex | None, key: PrivateKey, signature: str | PathLike[str]) -> Signature:
+        """
+        Signs them, and writes the signature.
+        """
+
+@final
+class TensorsCheck:
+    """
+    A signature that holds, to check a model in memory with.
+    """
+    def __new__(cls, /, signature: str | PathLike[str], weights: SupportsGetItem[int, str] | None, trust: PublicKey) -> TensorsCheck: ...
+    def confirm(self, /, digests: TensorDigests, allow_missing: set[str]) -> Verification:
+        """
+        Compares a model in memory with what was signed.
+        """
+    def digests(self, /) -> TensorDigests:
+        """
+        Where the digests of the model's tensors are to be collected.
+        """
+
+@final
+class Verification:
+    """
+    What was verified. It exists only if everything it names has been checked; a failure is an exception.
+    """
+    def __repr__(self, /) -> str: ...
+    @property
+    def aliases(self, /) -> list[str]:
+        """
+        Names in the module that are not signed and share the memory of a tensor that is, such as tied weights.
+        """
+    @property
+    def bytes(self, /) -> int:
+        """
+        Bytes that were read and hashed.
+        """
+    @property
+    def checked_by(self, /) -> dict[str, str]:
+        """
+        How each loaded file was checked: ``"tensors"`` and ``"blake3"`` are digests that Sentry adds to a signature, others the
+        algorithm of the digest that every OpenSSF tool checks. Empty unless files were loaded.
+        """
+    @property
+    def files(self, /) -> int:
+        """
+        Files whose bytes were checked.
+        """
+    @property
+    def fingerprint(self, /) -> str:
+        """
+        Lower-case hex SHA-256 of the signer's public key as PEM text.
+        """
+    @property
+    def missing(self, /) -> list[str]:
+        """
+        Signed tensors that the module lacks, which the caller allowed.
+        """
+    @property
+    def not_covered(self, /) -> list[str]:
+        """
+        Non-persistent buffers that are not signed; nothing is known of them.
+        """
+    @property
+    def payload_sha256(self, /) -> str:
+        """
+        Lower-case hex SHA-256 of the signed statement: pins exactly this signature's content.
+        """
+    @property
+    def signer(self, /) -> str:
+        """
+        Who signed, for people.
+        """
+    @property
+    def subject(self, /) -> str:
+        """
+        The name under which the model was signed. Nothing was checked against it.
+        """
+    @property
+    def tensors(self, /) -> int:
+        """
+        Tensors whose bytes were checked against a digest of their own.
+        """
+    @property
+    def unsigned_files(self, /) -> list[str]:
+        """
+        Files that lie in the model and are not signed, which the caller allowed.
+        """
+    @property
+    def version(self, /) -> int | None:
+        """
+        The version that the signer stated.
+        """
+
+def sign_files(model: str | PathLike[str], key: PrivateKey, *, signature: str | PathLike[str] | None, hash: str, shard_size: SupportsIndex | None, ignore: SupportsGetItem[int, str], allow_symlinks: bool, version: SupportsIndex | None, annotate: bool) -> Signature:
+    """
+    Signs a directory or a file. Paths to ignore are relative to the model.
+    """
+
+def verify_files(model: str | PathLike[str], trust: PublicKey, *, signature: str | PathLike[str] | None, ignore: SupportsGetItem[int, str], allow_unsigned: bool) -> Verification:
+    """
+    Verifies a directory or a file.
+    """
