@@ -76,8 +76,9 @@ attacks: $(REQUIREMENTS) build ## Every input that must be rejected, each with i
 interop: $(REQUIREMENTS) build ## Both ways with PyPI model-signing, and the published bundles
 	$(PY) -m pytest tests/interop $(ARGS)
 
-bench: $(PY) ## Speed of each construction beside OpenSSL on this machine (writes benches/results)
+bench: package ## Speed of each construction beside OpenSSL, and of verified loading beside unverified (writes benches/results)
 	$(PY) benches/constructions.py $(ARGS)
+	$(PY) benches/loading.py $(ARGS)
 
 evaluation: $(REQUIREMENTS) build ## Time and memory beside model-signing, the table in README (writes benches/results)
 	$(PY) benches/evaluation.py $(ARGS)

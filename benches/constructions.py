@@ -18,7 +18,7 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import median
 
-from measure import machine
+from measure import machine, result_name
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benches/results"
@@ -109,8 +109,7 @@ def markdown(rates: dict[Case, list[float]], here: dict, rounds: int) -> str:
 
 def write(report: str, rates: dict[Case, list[float]], here: dict) -> None:
     """Leaves the report and its numbers under benches/results."""
-    name = "-".join("".join(c if c.isalnum() else " " for c in here["cpu"].lower()).split())
-    path = RESULTS / f"{datetime.date.today()}-{name}-constructions"
+    path = RESULTS / result_name(here, "constructions")
     RESULTS.mkdir(exist_ok=True)
     path.with_suffix(".md").write_text(f"# Constructions\n\n{report}\n")
     raw = [

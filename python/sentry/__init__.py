@@ -10,7 +10,7 @@
     tensors = sentry.load_model("my-model/", trust=trust)    # or while loading
 
 Whatever returns has been verified; whatever is wrong is an exception, a subclass of :class:`Error`. No function looks
-at the command line or at the environment, or starts a thread before it is asked for work.
+at the command line or the working directory, and importing this starts no thread and imports neither torch nor numpy.
 
 The modules ``sentry.torch``, ``sentry.safetensors``, ``sentry.transformers`` and ``sentry.hub`` stand in for the
 functions of those libraries; each is imported when it is first used.
@@ -19,8 +19,10 @@ functions of those libraries; each is imported when it is first used.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING
 
+from . import _native
 from ._errors import (
     AlgorithmError,
     ChangedError,
@@ -75,6 +77,9 @@ __all__ = [
     "verified_folder",
     "verify_model",
 ]
+
+if _native.COUNTS_BYTES and os.environ.get("SENTRY_COUNT_BYTES") != "1":
+    raise ImportError("this build of sentry was made for a benchmark: it counts bytes instead of hashing them, and verifies nothing")
 
 _ADAPTERS = frozenset({"hub", "safetensors", "torch", "transformers"})
 

@@ -6,7 +6,12 @@ from _typeshed import Incomplete, SupportsGetItem
 from os import PathLike
 from typing import Final, SupportsIndex, final
 
-__all__ = ["VERSION", "PrivateKey", "PublicKey", "Reader", "Signature", "SignedFile", "TensorDigests", "TensorsCheck", "Verification", "sign_files", "verify_files"]
+__all__ = ["COUNTS_BYTES", "VERSION", "PrivateKey", "PublicKey", "Reader", "Signature", "SignedFile", "TensorDigests", "TensorsCheck", "Verification", "sign_files", "verify_files"]
+
+COUNTS_BYTES: Final[bool]
+"""
+Whether this build counts bytes where it should hash them, for a benchmark. It verifies nothing.
+"""
 
 VERSION: Final[str]
 """

@@ -60,6 +60,9 @@ pub fn verify_files(
 #[pyclass(frozen, module = "sentry._native")]
 pub struct Reader(Arc<ModelReader>);
 
+/// A tensor of a file: name, type, shape in elements, size in bytes.
+type Described = (String, &'static str, Vec<u64>, u64);
+
 /// A signed file that is open. Nothing of it has been checked but its header, and that only if ``is_annotated``.
 #[pyclass(frozen, module = "sentry._native")]
 pub struct SignedFile {
@@ -176,7 +179,7 @@ impl SignedFile {
     }
 
     /// The tensors in the order of their bytes: name, type, shape in elements, size in bytes.
-    fn tensors(&self, py: Python<'_>) -> PyResult<Vec<(String, &'static str, Vec<u64>, u64)>> {
+    fn tensors(&self, py: Python<'_>) -> PyResult<Vec<Described>> {
         let describe = |tensor: &sentry::TensorInfo| {
             (tensor.name.clone(), tensor.dtype.name(), tensor.shape.clone(), tensor.range.end - tensor.range.start)
         };

@@ -28,4 +28,8 @@ mod _native {
     /// The version of the package.
     #[pymodule_export]
     const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+    /// Whether this build counts bytes where it should hash them, for a benchmark. It verifies nothing.
+    #[pymodule_export]
+    const COUNTS_BYTES: bool = cfg!(sentry_count_bytes);
 }

@@ -7,6 +7,9 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(sentry_count_bytes)]
+compile_error!("a build that counts bytes instead of hashing them is for one benchmark of the Python package, and verifies nothing");
+
 mod args;
 mod commands;
 mod hint;

@@ -89,7 +89,7 @@ pub trait FileJob: Sync {
         _context: &Self::Context,
         _offset: u64,
         _length: usize,
-        _fill: &mut dyn FnMut(&mut [u8]) -> Result<(), Self::Error>,
+        _fill: &mut Fill<'_, Self::Error>,
     ) -> Option<Result<(), Self::Error>> {
         None
     }
@@ -101,6 +101,9 @@ pub trait FileJob: Sync {
     /// As the implementation says; the first error ends the whole run.
     fn finish(&self, file: &File, context: &Self::Context, digests: Vec<Digest>) -> Result<Self::Output, Self::Error>;
 }
+
+/// Reads and hashes bytes in the room that it is given.
+pub type Fill<'a, E> = dyn FnMut(&mut [u8]) -> Result<(), E> + 'a;
 
 /// Told how many bytes have just been read, from any thread.
 pub type Progress<'a> = &'a (dyn Fn(u64) + Sync);

@@ -33,7 +33,7 @@ pub trait Receiver: Send + Sync {
 }
 
 /// Reads and hashes bytes in the room that it is given.
-pub type Fill<'a> = dyn FnMut(&mut [u8]) -> Result<(), ManifestError> + 'a;
+pub type Fill<'a> = sentry_hash::files::Fill<'a, ManifestError>;
 
 /// A receiver that keeps a whole file in memory.
 #[derive(Debug, Default)]
