@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ._errors import UsageError
+from ._errors import UsageError, printable, printable_sentence
 from ._tensors import NAMES
 
 
@@ -43,12 +43,17 @@ def allocator(framework: str, device: Any = "cpu") -> Allocator:
 def _torch(device: Any) -> Allocator:
     import torch
 
-    target = torch.device(device)
+    try:
+        target = torch.device(device)
+        # Now, and not after gigabytes were read.
+        torch.empty(0, device=target)
+    except (AssertionError, RuntimeError, TypeError) as error:
+        raise UsageError(f"torch has no device {device!r} here: {printable_sentence(error)}") from error
 
     def allocate(name: str, dtype: str, shape: list[int], nbytes: int) -> Room:
         kind = getattr(torch, NAMES.get(dtype, ""), None)
         if kind is None:
-            raise UsageError(f'this version of torch has no type for tensor "{name}", which is {dtype}')
+            raise UsageError(f'this version of torch has no type for tensor "{printable(name)}", which is {dtype}')
         # Numpy asks the system for large pages, which are filled several times as fast.
         memory = torch.from_numpy(_bytes(nbytes))
 
@@ -77,7 +82,7 @@ def _numpy_dtype(name: str, dtype: str) -> Any:
 
     kind = NAMES.get(dtype)
     if kind is None:
-        raise UsageError(f'numpy has no type for tensor "{name}", which is {dtype}')
+        raise UsageError(f'numpy has no type for tensor "{printable(name)}", which is {dtype}')
     try:
         return numpy.dtype(kind)
     except TypeError:
@@ -87,4 +92,4 @@ def _numpy_dtype(name: str, dtype: str) -> Any:
 
         return numpy.dtype(getattr(ml_dtypes, kind))
     except (ImportError, AttributeError):
-        raise UsageError(f'numpy itself has no type for tensor "{name}", which is {dtype}: install ml_dtypes, or load to torch') from None
+        raise UsageError(f'numpy itself has no type for tensor "{printable(name)}", which is {dtype}: install ml_dtypes, or load to torch') from None

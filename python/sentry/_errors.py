@@ -54,6 +54,10 @@ class Error(Exception):
         super().__init__(message)
         self.code = code
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Errors of helper processes arrive as what they are.
+        return _restore, (type(self), self.args, self.__dict__)
+
 
 class UsageError(Error):
     """The call asks for something that cannot be done; nothing was signed or verified."""
@@ -119,6 +123,35 @@ class EnvelopeError(VerificationError):
 
 class AlgorithmError(VerificationError):
     """An algorithm or key that is not allowed, or not the one that the trusted key has."""
+
+
+def _restore(kind: type[Error], arguments: tuple[object, ...], attributes: dict[str, object]) -> Error:
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(attributes)
+    return error
+
+
+# Longest text from outside in a message, in characters.
+_MOST_PRINTED = 512
+
+
+def printable(name: object) -> str:
+    """A name from outside, as it can be printed between double quotes on a terminal."""
+    return _escape(str(name), '"\\')
+
+
+def printable_sentence(text: object) -> str:
+    """A sentence of another library or of a server, in one line and safe to print."""
+    return _escape(" ".join(str(text).split()), "")
+
+
+def _escape(text: str, quotes: str) -> str:
+    def escape(letter: str) -> str:
+        if letter in quotes:
+            return f"\\{letter}"
+        return letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+
+    return "".join(map(escape, text[:_MOST_PRINTED])) + ("..." if len(text) > _MOST_PRINTED else "")
 
 
 # Which exception a code becomes when it is a verdict. A code that is not here is an EnvelopeError: most are about the
@@ -205,7 +238,7 @@ def _cast_hint(differences: tuple[Difference, ...]) -> str | None:
 
 
 def signing_error(error: Error) -> Error:
-    """The same error, met while signing: then it is no verdict on an artifact."""
-    if isinstance(error, VerificationError):
+    """The same error, met while signing: then it is no verdict on an artifact, and no check that was not made."""
+    if isinstance(error, (VerificationError, NotCheckedError)):
         return SigningError(str(error), code=error.code)
     return error

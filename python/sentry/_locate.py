@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import _native
-from ._errors import UsageError
+from ._errors import UsageError, printable
 
 if TYPE_CHECKING:
     from typing import Union
@@ -32,17 +32,17 @@ def open_signed_file(
 
     _check_trust(trust)
     file = Path(path)
-    if root is None and signature is None and not file.with_name(file.name + ".sig").is_file():
+    if root is None and signature is None and not Path(f"{file}.sig").is_file():
         root = file.parent
     if root is None:
         reader = _native.Reader(file, signature, trust)
         names = reader.names()
         if len(names) != 1:
-            raise UsageError(f'the signature covers {len(names)} files: name their folder with root=..., found the file "{file}"')
+            raise UsageError(f'the signature covers {len(names)} files: name their folder with root=..., found the file "{printable(file)}"')
         return reader, reader.open_file(names[0])
     try:
         name = file.relative_to(root)
     except ValueError:
-        raise UsageError(f'"{file}" does not lie in root="{root}"') from None
+        raise UsageError(f'"{printable(file)}" does not lie in root="{printable(root)}"') from None
     reader = _native.Reader(root, signature, trust)
     return reader, reader.open_file(name.as_posix())

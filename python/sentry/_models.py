@@ -90,7 +90,8 @@ def sign_model(
         digests = _native.TensorDigests(hash or "blake3")
         for views in _tensors.batches(model):
             digests.add(views)
-        return digests.sign(subject or type(model).__name__, version, private, signature)
+        named_by = _tensors.plain_module(model) if _tensors.is_module(model) else model
+        return digests.sign(subject or type(named_by).__name__, version, private, signature)
     except Error as error:
         raise signing_error(error) from None
 
@@ -234,7 +235,12 @@ def load_files(reader: _native.Reader, files: list[_native.SignedFile], framewor
     """The tensors of open files."""
     allocate = _allocate.allocator(framework, device)
     rooms = [[allocate(name, dtype, shape, nbytes) for name, dtype, shape, nbytes in file.tensors()] for file in files]
-    verification = reader.load_tensors(files, [[room.address for room in file] for file in rooms])
+    try:
+        verification = reader.load_tensors(files, [[room.address for room in file] for file in rooms])
+    except BaseException:
+        # The traceback, which a notebook keeps, would keep what was read alive and within reach.
+        rooms.clear()
+        raise
     # Nothing before this line has been checked, and nothing after it is unchecked.
     tensors = VerifiedTensors((room.name, room.tensor()) for file in rooms for room in file)
     tensors.verification = verification

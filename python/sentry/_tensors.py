@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ._errors import UsageError
+from ._errors import UsageError, printable
 
 if TYPE_CHECKING:
     import torch
@@ -64,6 +64,12 @@ def is_module(model: object) -> bool:
     return torch is not None and isinstance(model, torch.nn.Module)
 
 
+def plain_module(module: Any) -> Any:
+    """A module without the wrapper that torch.compile returns, which puts a prefix before every name and has nothing else in it."""
+    wrapped = list(module._modules) == ["_orig_mod"] and not module._parameters and not module._buffers
+    return module._orig_mod if wrapped else module
+
+
 def named_tensors(model: object) -> Iterator[tuple[str, Any, bool]]:
     """Name, tensor, and whether it is part of the state, of a module or a mapping.
 
@@ -73,7 +79,7 @@ def named_tensors(model: object) -> Iterator[tuple[str, Any, bool]]:
         `model` is neither, or holds something that is no tensor.
     """
     if is_module(model):
-        yield from _module_tensors(model)
+        yield from _module_tensors(plain_module(model))
     elif isinstance(model, Mapping):
         for name, tensor in model.items():
             if not isinstance(name, str):
@@ -85,12 +91,10 @@ def named_tensors(model: object) -> Iterator[tuple[str, Any, bool]]:
 
 
 def _module_tensors(module: Any) -> Iterator[tuple[str, Any, bool]]:
-    # What torch.compile returns is a wrapper that puts a prefix before every name.
-    module = getattr(module, "_orig_mod", module)
     state = module.state_dict()
     for name, tensor in state.items():
         if not _is_torch(tensor):
-            raise UsageError(f'the module has the extra state "{name}", which is no tensor: pass the tensors as a mapping')
+            raise UsageError(f'the module has the extra state "{printable(name)}", which is no tensor: pass the tensors as a mapping')
         yield name, tensor, True
     # A parameter that the state leaves out is part of the model all the same.
     for name, tensor in module.named_parameters(remove_duplicate=False):
@@ -112,7 +116,10 @@ def batches(model: object) -> Iterator[list[View]]:
     devices: dict[str, int] = {"cpu": 0}
     views: list[View] = []
     copied = 0
+    # Tensors that a mapping makes when it is asked for them stay alive to the end, so that no two have one address.
+    alive = []
     for name, tensor, persistent in named_tensors(model):
+        alive.append(tensor)
         view = _view(name, tensor, persistent, devices)
         views.append(view)
         if view.storage[0] != 0:
@@ -129,17 +136,31 @@ def _is_torch(tensor: object) -> bool:
 
 
 def _view(name: str, tensor: Any, persistent: bool, devices: dict[str, int]) -> View:
+    if not _is_unicode(name):
+        raise UsageError(f"the name {name!r} of a tensor is not Unicode", code="unsupported_tensor")
     if _is_torch(tensor):
         return _torch_view(name, tensor, persistent, devices)
     return _numpy_view(name, _as_array(name, tensor), persistent)
+
+
+def _is_unicode(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _torch_view(name: str, tensor: torch.Tensor, persistent: bool, devices: dict[str, int]) -> View:
     import torch
 
     def refuse(what: str, advice: str) -> UsageError:
-        return UsageError(f'tensor "{name}" is {what}: {advice}', code="unsupported_tensor")
+        return UsageError(f'tensor "{printable(name)}" is {what}: {advice}', code="unsupported_tensor")
 
+    if torch.nn.parameter.is_lazy(tensor):
+        raise refuse("not initialized", "run the module once, or load the weights first")
+    if tensor.is_nested:
+        raise refuse("nested", "pass the tensors that it is made of")
     if tensor.layout != torch.strided:
         raise refuse("sparse", "pass its indices and values, or tensor.to_dense()")
     if tensor.is_meta:
@@ -152,17 +173,29 @@ def _torch_view(name: str, tensor: torch.Tensor, persistent: bool, devices: dict
     dtype = DTYPES.get(str(tensor.dtype).removeprefix("torch."))
     if dtype is None:
         raise refuse(f"of the type {tensor.dtype}", "no signature can state this type; convert it")
-    tensor = tensor.detach()
     if tensor.is_conj() or tensor.is_neg():
         raise refuse("a lazy conjugate or negative", "pass tensor.resolve_conj().resolve_neg()")
     if not tensor.is_contiguous():
         raise refuse("not contiguous", "pass tensor.contiguous(), which copies it")
+    nbytes = tensor.numel() * tensor.element_size()
+    if not _has_memory(tensor, nbytes):
+        raise refuse("without memory for all of its elements", "gather its shards, or leave the transform of torch.func, first")
+    tensor = tensor.detach()
     device = str(tensor.device)
     storage = (devices.setdefault(device, len(devices)), tensor.data_ptr())
     if tensor.device.type != "cpu":
         tensor = tensor.cpu()
-    nbytes = tensor.numel() * tensor.element_size()
     return View(name, dtype, tuple(tensor.shape), storage, persistent, tensor.data_ptr(), nbytes, tensor)
+
+
+def _has_memory(tensor: torch.Tensor, nbytes: int) -> bool:
+    """Whether there is memory for all of a tensor. Sharding libraries free it in between, and what `torch.func` hands to a
+    function has none."""
+    try:
+        end = tensor.storage_offset() * tensor.element_size() + nbytes
+        return nbytes == 0 or (tensor.data_ptr() != 0 and end <= tensor.untyped_storage().nbytes())
+    except RuntimeError:
+        return False
 
 
 def _as_array(name: str, tensor: Any) -> Any:
@@ -180,15 +213,17 @@ def _as_array(name: str, tensor: Any) -> Any:
     except (TypeError, BufferError, RuntimeError, ValueError) as error:
         kind = type(tensor).__name__
         raise UsageError(
-            f'"{name}" is a {kind}, which is no tensor of torch or numpy and offers its memory neither by DLPack nor as a buffer: {error}',
+            f'"{printable(name)}" is a {kind}, which is no tensor of torch or numpy and offers its memory neither by DLPack nor as a buffer: {error}',
             code="unsupported_tensor",
         ) from error
 
 
 def _numpy_view(name: str, array: Any, persistent: bool) -> View:
     def refuse(what: str, advice: str) -> UsageError:
-        return UsageError(f'tensor "{name}" is {what}: {advice}', code="unsupported_tensor")
+        return UsageError(f'tensor "{printable(name)}" is {what}: {advice}', code="unsupported_tensor")
 
+    if hasattr(array, "mask"):
+        raise refuse("masked", "pass array.filled(), or its data and its mask")
     dtype = DTYPES.get(array.dtype.name)
     if dtype is None:
         raise refuse(f"of the type {array.dtype}", "no signature can state this type; convert it")

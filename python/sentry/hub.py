@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ._errors import NotCheckedError, UsageError
+from ._errors import NotCheckedError, UsageError, printable, printable_sentence
 
 if TYPE_CHECKING:
     from typing import Union
@@ -57,23 +57,38 @@ def download(
         This is no name of a repository, or the token's file has none.
     """
     import huggingface_hub
-    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.errors import HFValidationError, HTTPError
 
     if token is None and token_file is not None:
         token = _read_token(token_file)
     try:
         files = None
         if wanted is not None:
-            listed = huggingface_hub.HfApi(token=token).list_repo_files(repo_id, revision=revision)
-            files = [_literal(name) for name in listed if wanted(name)]
+            files = _wanted_files(huggingface_hub.HfApi(token=token), repo_id, revision, wanted)
         folder: str = huggingface_hub.snapshot_download(
             repo_id, revision=revision, token=token, cache_dir=cache_dir, local_dir=local_dir, allow_patterns=files
         )
     except HFValidationError as error:
-        raise UsageError(f'"{repo_id}" is neither a folder nor the name of a repository on the hub: {error}') from error
-    except (OSError, ValueError) as error:
-        raise NotCheckedError(f'cannot download "{repo_id}": {error}', code="io") from error
+        message = f'"{printable(repo_id)}" is neither a folder nor the name of a repository on the hub: {printable_sentence(error)}'
+        raise UsageError(message) from error
+    except (HTTPError, OSError, ValueError) as error:
+        raise NotCheckedError(f'cannot download "{printable(repo_id)}": {printable_sentence(error)}', code="io") from error
     return folder
+
+
+def _wanted_files(api: Any, repo_id: str, revision: str | None, wanted: Callable[[str], bool]) -> list[str]:
+    """Patterns for the wanted files of a repository."""
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError
+
+    try:
+        listed = api.model_info(repo_id, revision=revision).siblings or []
+    except HfHubHTTPError:
+        # An answer of the hub's.
+        raise
+    except (HTTPError, OSError):
+        # No connection. Nothing new is wanted then, and the cache may have it; what is missing there, verification finds.
+        return []
+    return [_literal(file.rfilename) for file in listed if wanted(file.rfilename)]
 
 
 def _literal(name: str) -> str:
@@ -86,7 +101,7 @@ def _read_token(path: Path) -> str:
         with open(path, encoding="ascii") as file:
             token = file.read(4096).strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f'cannot read a token from "{os.fspath(path)}": {error}') from error
+        raise UsageError(f'cannot read a token from "{printable(path)}": {printable_sentence(error)}') from error
     if not token or any(letter.isspace() for letter in token):
-        raise UsageError(f'"{os.fspath(path)}" does not hold one token')
+        raise UsageError(f'"{printable(path)}" does not hold one token')
     return token

@@ -22,7 +22,7 @@ from ._models import VerifiedTensors, load_files
 if TYPE_CHECKING:
     from typing import Union
 
-    from ._native import PublicKey
+    from ._native import PublicKey, SignedFile
 
     Path = Union[str, os.PathLike[str]]
 
@@ -103,19 +103,19 @@ class safe_open:
         root: Path | None = None,
     ) -> None:
         self._allocate = allocator(framework, device)
-        reader, self._file = open_signed_file(filename, trust, signature, root)
-        self._places = {name: (place, dtype, shape, nbytes) for place, (name, dtype, shape, nbytes) in enumerate(self._file.tensors())}
-        self._metadata: dict[str, str] | None = json.loads(self._file.header_json()).get("__metadata__")
+        reader, file = open_signed_file(filename, trust, signature, root)
+        self._places = {name: (place, dtype, shape, nbytes) for place, (name, dtype, shape, nbytes) in enumerate(file.tensors())}
+        self._metadata: dict[str, str] | None = json.loads(file.header_json()).get("__metadata__")
         # Tensors that could only be checked all together.
-        self._loaded = None if self._file.is_annotated else load_files(reader, [self._file], framework, device)
-        self._open = True
+        self._loaded = None if file.is_annotated else load_files(reader, [file], framework, device)
+        # Nothing once it is closed.
+        self._file: SignedFile | None = file
 
     def __enter__(self) -> safe_open:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._open = False
-        self._loaded = None
+        self._file = self._loaded = None
 
     def keys(self) -> list[str]:
         """The names of all tensors, sorted."""
@@ -139,18 +139,33 @@ class safe_open:
         KeyError
             The file has no tensor of this name.
         """
-        if not self._open:
+        tensor = self._read(name)
+        # What the caller does to it must not show in what is handed out next.
+        return tensor if self._loaded is None else _copy(tensor)
+
+    def get_tensors(self) -> dict[str, Any]:
+        """All tensors by name, as by :meth:`get_tensor`."""
+        return {name: self.get_tensor(name) for name in self._places}
+
+    def get_slice(self, name: str) -> TensorSlice:
+        """One tensor, of which parts are taken by indexing. The whole of it is read and checked each time."""
+        return TensorSlice(self, name)
+
+    def _read(self, name: str) -> Any:
+        """One tensor, and not a copy of it, if it is kept."""
+        if self._file is None:
             raise UsageError("the file is closed")
         place, dtype, shape, nbytes = self._places[name]
         if self._loaded is not None:
             return self._loaded[name]
         room = self._allocate(name, dtype, shape, nbytes)
-        self._file.load_tensor(place, room.address)
+        try:
+            self._file.load_tensor(place, room.address)
+        except BaseException:
+            # As in `load_files`.
+            del room
+            raise
         return room.tensor()
-
-    def get_slice(self, name: str) -> TensorSlice:
-        """One tensor, of which parts are taken by indexing. The whole of it is read and checked each time."""
-        return TensorSlice(self, name)
 
 
 class TensorSlice:
@@ -170,6 +185,9 @@ class TensorSlice:
         return self._dtype
 
     def __getitem__(self, index: Any) -> Any:
-        part = self._file.get_tensor(self._name)[index]
         # A copy, so that the rest of the tensor does not stay in memory.
-        return part.clone() if hasattr(part, "clone") else part.copy()
+        return _copy(self._file._read(self._name)[index])
+
+
+def _copy(tensor: Any) -> Any:
+    return tensor.clone() if hasattr(tensor, "clone") else tensor.copy()

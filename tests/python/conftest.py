@@ -5,11 +5,16 @@ The package under test is the one that is installed, as `pip install .` leaves i
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
 import shutil
+import struct
 import subprocess
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sentry
@@ -125,3 +130,102 @@ def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(
         one[name].dtype == other[name].dtype and one[name].shape == other[name].shape and torch.equal(one[name], other[name]) for name in one
     )
+
+
+def state() -> dict[str, torch.Tensor]:
+    """`tensors()` and 8-bit floats, under names that a module can have."""
+    generator = torch.Generator().manual_seed(8)
+    eighths = {
+        "eighth": torch.randn(16, generator=generator).to(torch.float8_e4m3fn),
+        "other_eighth": torch.randn(16, generator=generator).to(torch.float8_e5m2),
+    }
+    return {"halves" if name == "half" else name: tensor for name, tensor in tensors().items()} | eighths
+
+
+def module_of(tensors: Mapping[str, torch.Tensor]) -> torch.nn.Module:
+    """A module whose state is these tensors: floats are its parameters, others its buffers."""
+    root = torch.nn.Module()
+    for name, tensor in tensors.items():
+        *path, leaf = name.split(".")
+        module = root
+        for part in path:
+            if part not in module._modules:
+                module.add_module(part, torch.nn.Module())
+            module = module.get_submodule(part)
+        if tensor.is_floating_point():
+            module.register_parameter(leaf, torch.nn.Parameter(tensor, requires_grad=False))
+        else:
+            module.register_buffer(leaf, tensor)
+    return root
+
+
+def different(error: sentry.VerificationError) -> list[tuple[str, str | None]]:
+    """Kind and tensor of every difference."""
+    return [(difference.kind, difference.tensor) for difference in error.differences]
+
+
+class Watch:
+    """Which files of a folder are opened, as the kernel tells it."""
+
+    _ACCESS, _CLOSE, _OPEN = 0x1, 0x10, 0x20
+    _EVENT = struct.Struct("iIII")
+
+    def __init__(self, folder: Path) -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        self._queue = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        # Reading and closing too: two events that are alike and next to each other count as one.
+        assert self._queue >= 0 and libc.inotify_add_watch(self._queue, bytes(folder), self._ACCESS | self._CLOSE | self._OPEN) >= 0
+
+    def opened(self) -> dict[str, int]:
+        """How often each file was opened since the last time."""
+        try:
+            events = os.read(self._queue, 1 << 20)
+        except BlockingIOError:
+            return {}
+        count: Counter[str] = Counter()
+        while events:
+            _, mask, _, length = self._EVENT.unpack_from(events)
+            end = self._EVENT.size + length
+            name = events[self._EVENT.size : end].rstrip(b"\0").decode()
+            if mask & self._OPEN and name:
+                count[name] += 1
+            events = events[end:]
+        return dict(count)
+
+    def close(self) -> None:
+        """Watch no longer."""
+        os.close(self._queue)
+
+
+@pytest.fixture
+def watch() -> Iterator[Callable[[Path], Watch]]:
+    """Starts to watch a folder."""
+    watches: list[Watch] = []
+
+    def start(folder: Path) -> Watch:
+        watches.append(Watch(folder))
+        return watches[-1]
+
+    yield start
+    for each in watches:
+        each.close()
+
+
+def sign_file(tensors: Mapping[str, torch.Tensor], folder: Path, key: sentry.PrivateKey) -> Path:
+    """Save tensors as the model.safetensors of a folder, sign it, and return the signature."""
+    folder.mkdir(exist_ok=True)
+    save_file(dict(tensors), folder / "model.safetensors")
+    return Path(sentry.sign_model(folder, key=key).path)
+
+
+class Export:
+    """A tensor that offers DLPack and nothing else."""
+
+    def __init__(self, tensor: Any) -> None:
+        self.tensor = tensor
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.tensor.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> Any:
+        return self.tensor.__dlpack_device__()
