@@ -1,11 +1,14 @@
 """The examples of the documentation, run as they are written there.
 
 A fenced python block of README.md or docs/python.md that is to be run stands below a line `<!-- test: NAME -->`, and NAME is prepared here.
+Blocks of one name in a document are run one after the other, in one folder, each in a process of its own.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -61,6 +64,10 @@ def vgg19(folder: Path) -> None:
     subprocess.run([sys.executable, "-c", program, str(folder / "vgg19.pth")], check=True)
 
 
+def nothing(folder: Path) -> None:
+    """An empty folder."""
+
+
 def folder_to_sign(folder: Path) -> None:
     """Keys, and a small model in `my-model`."""
     keys(folder)
@@ -75,23 +82,73 @@ def signed_folder(folder: Path) -> None:
     sentry.sign_model(folder / "my-model", key=folder / "sentry.key")
 
 
+def transformers_folder(folder: Path) -> None:
+    """Keys, and a BERT of 9 kB with its tokenizer in `my-model`, signed."""
+    keys(folder)
+    program = """
+import transformers
+with open("vocab.txt", "w") as file:
+    file.write("\\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "one", "two"]))
+transformers.BertTokenizer("vocab.txt").save_pretrained("my-model")
+sizes = dict(vocab_size=7, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, max_position_embeddings=8)
+transformers.BertModel(transformers.BertConfig(**sizes)).save_pretrained("my-model")
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=folder, check=True, capture_output=True)
+    sentry.sign_model(folder / "my-model", key=folder / "sentry.key")
+
+
+def hub_cache(folder: Path) -> None:
+    """The same model as the repository organisation/name in a cache of the hub's, so that nothing is downloaded."""
+    transformers_folder(folder)
+    repository = folder / "cache/models--organisation--name"
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    for name in ("blobs", f"snapshots/{commit}", "refs"):
+        (repository / name).mkdir(parents=True)
+    (repository / "refs/main").write_text(commit)
+    for place, file in enumerate(sorted((folder / "my-model").iterdir())):
+        shutil.move(file, repository / f"blobs/{place:040x}")
+        (repository / f"snapshots/{commit}/{file.name}").symlink_to(f"../../blobs/{place:040x}")
+
+
 # What lies in the working directory of each example.
 PREPARED: dict[str, Callable[[Path], object]] = {
+    "nothing": nothing,
     "keys": keys,
     "vgg19": vgg19,
     "folder": folder_to_sign,
     "signed-folder": signed_folder,
+    "transformers": transformers_folder,
+    "hub": hub_cache,
 }
 
 
-@pytest.mark.parametrize("example", examples(), ids=str)
-def test_an_example_runs_as_it_is_written(example: Example, tmp_path: Path) -> None:
-    assert example.name in PREPARED, f"no test knows how to prepare {example.name!r}: {sorted(PREPARED)}"
+def series() -> dict[str, list[Example]]:
+    """Blocks that are run in one folder, in their order."""
+    found: dict[str, list[Example]] = {}
+    for example in examples():
+        found.setdefault(str(example), []).append(example)
+    return found
+
+
+@pytest.mark.parametrize("which", series())
+def test_examples_run_as_they_are_written(which: str, tmp_path: Path) -> None:
+    blocks = series()[which]
+    name = blocks[0].name
+    assert name in PREPARED, f"no test knows how to prepare {name!r}: {sorted(PREPARED)}"
     # Gone afterwards, as some have large files; pytest keeps its own folders.
     with tempfile.TemporaryDirectory(dir=tmp_path) as folder:
-        PREPARED[example.name](Path(folder))
-        run = subprocess.run([sys.executable, "-W", "error::SyntaxWarning", "-c", example.code], cwd=folder, capture_output=True, text=True)
-    assert run.returncode == 0, f"{example.code}\n{run.stderr}"
+        PREPARED[name](Path(folder))
+        for block in blocks:
+            command = [sys.executable, "-W", "error::SyntaxWarning", "-c", block.code]
+            run = subprocess.run(command, cwd=folder, env={**os.environ, "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True)
+            assert run.returncode == 0, f"{block.code}\n{run.stderr}"
+
+
+def test_every_python_block_is_run() -> None:
+    for document in DOCUMENTS:
+        if (ROOT / document).exists():
+            blocks = re.findall(r"^```python$", (ROOT / document).read_text(), re.MULTILINE)
+            assert len(blocks) == sum(example.document == document for example in examples()), document
 
 
 def test_the_example_of_a_model_in_memory_is_there() -> None:
