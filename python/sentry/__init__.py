@@ -9,6 +9,9 @@
     sentry.verify_model(module, "model.sig", trust=trust)    # or a torch module that is in memory
     tensors = sentry.load_model("my-model/", trust=trust)    # or while loading
 
+Besides a key, :class:`Certificate` trusts identities that certificates name, and :class:`Policy` a file that says who may sign
+what.
+
 Whatever returns has been verified; whatever is wrong is an exception, a subclass of :class:`Error`. No function looks
 at the command line or the working directory, and importing this starts no thread and imports neither torch nor numpy.
 
@@ -25,6 +28,7 @@ from typing import TYPE_CHECKING
 from . import _native
 from ._errors import (
     AlgorithmError,
+    CertificateError,
     ChangedError,
     Difference,
     EnvelopeError,
@@ -35,20 +39,25 @@ from ._errors import (
     ManifestError,
     NotCheckedError,
     PathError,
+    PolicyError,
+    PolicyFileError,
     SigningError,
+    TimestampError,
     UsageError,
     VerificationError,
 )
 from ._folder import verified_folder
 from ._models import VerifiedTensors, load_model, sign_model, verify_model
 from ._native import VERSION as __version__
-from ._native import PrivateKey, PublicKey, Signature, Verification
+from ._native import Certificate, Policy, PrivateKey, PublicKey, Signature, Verification
 
 if TYPE_CHECKING:
     from . import hub, safetensors, torch, transformers
 
 __all__ = [
     "AlgorithmError",
+    "Certificate",
+    "CertificateError",
     "ChangedError",
     "Difference",
     "EnvelopeError",
@@ -59,21 +68,21 @@ __all__ = [
     "ManifestError",
     "NotCheckedError",
     "PathError",
+    "Policy",
+    "PolicyError",
+    "PolicyFileError",
     "PrivateKey",
     "PublicKey",
     "Signature",
     "SigningError",
+    "TimestampError",
     "UsageError",
     "Verification",
     "VerificationError",
     "VerifiedTensors",
     "__version__",
-    "hub",
     "load_model",
-    "safetensors",
     "sign_model",
-    "torch",
-    "transformers",
     "verified_folder",
     "verify_model",
 ]

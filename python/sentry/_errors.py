@@ -64,7 +64,11 @@ class UsageError(Error):
 
 
 class KeyFileError(UsageError):
-    """A key cannot be used: damaged, of an unsupported kind, or locked by a password."""
+    """A key or certificate cannot be used: damaged, of an unsupported kind, locked by a password, or not each other's."""
+
+
+class PolicyFileError(UsageError):
+    """A policy cannot be used: malformed, or contradicting itself."""
 
 
 class SigningError(Error):
@@ -125,6 +129,18 @@ class AlgorithmError(VerificationError):
     """An algorithm or key that is not allowed, or not the one that the trusted key has."""
 
 
+class CertificateError(VerificationError):
+    """The signer's certificate does not show that it is the trusted one."""
+
+
+class TimestampError(VerificationError):
+    """A timestamp does not show when the signature was made."""
+
+
+class PolicyError(VerificationError):
+    """The policy asks for other signers, or for something else than what was signed."""
+
+
 def _restore(kind: type[Error], arguments: tuple[object, ...], attributes: dict[str, object]) -> Error:
     error = kind.__new__(kind, *arguments)
     error.__dict__.update(attributes)
@@ -154,20 +170,28 @@ def _escape(text: str, quotes: str) -> str:
     return "".join(map(escape, text[:_MOST_PRINTED])) + ("..." if len(text) > _MOST_PRINTED else "")
 
 
-# Which exception a code becomes when it is a verdict. A code that is not here is an EnvelopeError: most are about the
-# signed text.
+# Which exception a code becomes when it is a verdict: by itself, by how it begins, or else an EnvelopeError, for most are about
+# the signed text.
 _CLASSES: dict[str, type[VerificationError]] = {
     **dict.fromkeys(("model_differs", "empty_manifest", "resource_ignored", "duplicate_resource", "duplicate_tensor"), ManifestError),
     **dict.fromkeys(
         ("unsafe_path", "ambiguous_names", "non_utf8_name", "symlink", "symlink_escape", "symlink_cycle", "special_file"), PathError
     ),
     **dict.fromkeys(("bundle_too_large", "json_too_deep", "chain_too_long", "too_many_resources", "too_deep"), LimitError),
+    **dict.fromkeys(("too_many_timestamps", "timestamp_too_long"), LimitError),
     **dict.fromkeys(("safetensors_header_too_large", "safetensors_too_many_tensors"), LimitError),
-    **dict.fromkeys(("index_invalid", "tensor_size"), FormatError),
+    "index_invalid": FormatError,
     "file_changed_while_read": ChangedError,
     **dict.fromkeys(
         ("key_label_mismatch", "unknown_algorithm", "algorithm_mismatch", "signature_encoding", "signature_scalar"), AlgorithmError
     ),
+}
+
+_FAMILIES: dict[str, type[VerificationError]] = {
+    "safetensors": FormatError,
+    "certificate": CertificateError,
+    "timestamp": TimestampError,
+    "policy": PolicyError,
 }
 
 _KEY_CODES = frozenset(
@@ -184,7 +208,7 @@ _KEY_CODES = frozenset(
     }
 )
 
-_USAGE_CODES = frozenset({"usage", "weights_unclear", "would_overwrite"})
+_USAGE_CODES = frozenset({"usage", "weights_unclear", "would_overwrite", "signature_number"})
 
 # Element types that a model is often converted to while it is loaded.
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
@@ -192,6 +216,10 @@ _FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
 _HINTS = {
     "weights_unclear": "name the files that hold the weights with weights=[...]",
     "tensors_not_signed": "sign the model with Sentry: its signatures list the tensors of safetensors files",
+    "certificate_unknown_issuer": "name the root of the signer's authority: sentry.Certificate(roots, ...)",
+    "policy_no_rule": "name the artifact as the policy does: sentry.Policy(path, artifact=...)",
+    "policy_signers": "name all signatures: signature=[...]",
+    "method_mismatch": "trust what the signature was made with: sentry.PublicKey or sentry.Certificate",
     "signature_not_found": "name the signature with signature=...",
     "key_encrypted": "give the password: sentry.PrivateKey(path, password=...)",
     "would_overwrite": "choose another file with signature=...",
@@ -215,10 +243,12 @@ def from_native(
     if hint:
         message = f"{message}\nhint: {hint}"
     if rejected:
-        fallback = FormatError if code.startswith("safetensors_") else EnvelopeError
-        return _CLASSES.get(code, fallback)(message, code=code, differences=found)
-    if code in _KEY_CODES:
+        family = _FAMILIES.get(code.partition("_")[0], EnvelopeError)
+        return _CLASSES.get(code, family)(message, code=code, differences=found)
+    if code in _KEY_CODES or code.startswith("certificate_"):
         return KeyFileError(message, code=code)
+    if code.startswith("policy_"):
+        return PolicyFileError(message, code=code)
     if code in _USAGE_CODES:
         return UsageError(message, code=code)
     if code == "self_check" or code.startswith("list_"):

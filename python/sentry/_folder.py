@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import fcntl
+import functools
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from . import _native
+from ._trust import Paths, Trust, check_trust, paths
 
 if TYPE_CHECKING:
     from typing import Union
@@ -22,7 +26,7 @@ _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_S
 
 @contextmanager
 def verified_folder(
-    path: PathLike, *, trust: _native.PublicKey, signature: PathLike | None = None, wanted: Callable[[str], bool] | None = None
+    path: PathLike, *, trust: Trust, signature: Paths | None = None, wanted: Callable[[str], bool] | None = None
 ) -> Iterator[Path]:
     """Verified copies of a model's files, for any library that loads from a folder.
 
@@ -37,7 +41,7 @@ def verified_folder(
     path
         A signed folder.
     trust
-        Who may have signed: a :class:`PublicKey`.
+        Who may have signed: a :class:`PublicKey`, a :class:`Certificate` or a :class:`Policy`.
     signature
         The signature file. Default: ``model.sig`` in the folder.
     wanted
@@ -54,17 +58,15 @@ def verified_folder(
     VerificationError
         The model or its signature is wrong; there is no folder then.
     """
-    from ._models import _check_trust
-
-    _check_trust(trust)
-    reader = _native.Reader(path, signature, trust)
+    check_trust(trust)
+    reader = _native.Reader(path, paths(signature), trust)
     names = [name for name in reader.names() if wanted is None or wanted(name)]
     with ExitStack() as stack:
         files = [reader.open_file(name) for name in names]
         descriptors = [_memory(stack, file.size) for file in files]
         reader.load_files(files, descriptors)
         # Verified; from here on nobody can change it.
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sentry-")))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=_private_folder())))
         for name, descriptor in zip(names, descriptors, strict=True):
             fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
             link = folder / name
@@ -72,6 +74,19 @@ def verified_folder(
             # By process, so that helper processes of the library can read it too.
             link.symlink_to(f"/proc/{os.getpid()}/fd/{descriptor}")
         yield folder
+
+
+@functools.cache
+def _private_folder() -> str:
+    """A folder of this process alone: nobody else can put files where a library remembers that its own once lay."""
+    folder, owner = tempfile.mkdtemp(prefix="sentry-"), os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == owner:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
+    return folder
 
 
 def _memory(stack: ExitStack, size: int) -> int:

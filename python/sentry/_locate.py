@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from . import _native
 from ._errors import UsageError, printable
+from ._trust import Paths, Trust, check_trust, paths
 
 if TYPE_CHECKING:
     from typing import Union
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def open_signed_file(
-    path: PathLike, trust: _native.PublicKey, signature: PathLike | None, root: PathLike | None
+    path: PathLike, trust: Trust, signature: Paths | None, root: PathLike | None
 ) -> tuple[_native.Reader, _native.SignedFile]:
     """Open a file by its path, which is signed by itself or as a part of a folder.
 
@@ -28,14 +29,12 @@ def open_signed_file(
     VerificationError
         The signature is wrong, or does not cover the file.
     """
-    from ._models import _check_trust
-
-    _check_trust(trust)
+    check_trust(trust)
     file = Path(path)
     if root is None and signature is None and not Path(f"{file}.sig").is_file():
         root = file.parent
     if root is None:
-        reader = _native.Reader(file, signature, trust)
+        reader = _native.Reader(file, paths(signature), trust)
         names = reader.names()
         if len(names) != 1:
             raise UsageError(f'the signature covers {len(names)} files: name their folder with root=..., found the file "{printable(file)}"')
@@ -44,5 +43,5 @@ def open_signed_file(
         name = file.relative_to(root)
     except ValueError:
         raise UsageError(f'"{printable(file)}" does not lie in root="{printable(root)}"') from None
-    reader = _native.Reader(root, signature, trust)
+    reader = _native.Reader(root, paths(signature), trust)
     return reader, reader.open_file(name.as_posix())

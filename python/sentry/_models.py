@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Union
 
 from . import _allocate, _native, _tensors
 from ._errors import Error, UsageError, signing_error
+from ._trust import Path, Paths, Trust, check_trust, paths
 
 if TYPE_CHECKING:
     import numpy
     import torch
 
     Tensor = Union[torch.Tensor, numpy.ndarray, Any]
-    Path = Union[str, os.PathLike[str]]
     Model = Union[Path, torch.nn.Module, Mapping[str, Tensor]]
+
+
+# Every JSON reader keeps whole numbers up to here.
+_LARGEST_VERSION = (1 << 53) - 1
 
 
 def sign_model(
     model: Model,
     *,
     key: Path | _native.PrivateKey,
+    certificate: Path | None = None,
+    chain: Paths = (),
+    timestamp: str | None = None,
     signature: Path | None = None,
     hash: str | None = None,
     version: int | None = None,
@@ -30,6 +38,7 @@ def sign_model(
     allow_symlinks: bool = False,
     shard_size: int | None = None,
     annotate: bool = True,
+    dangerous_allow_ca_leaf: bool = False,
 ) -> _native.Signature:
     """Sign a model: the files of a folder, one file, or tensors in memory.
 
@@ -40,6 +49,11 @@ def sign_model(
         or buffers. Tensors are signed as they lie: any shape, also 0-d and empty, of a type that safetensors has.
     key
         The private key, or the path of its PEM file.
+    certificate, chain
+        PEM files with the key's certificate and those of the authorities between it and the root, which may also stand in the
+        first file.
+    timestamp
+        The address of an authority that timestamps the signature (RFC 3161).
     signature
         Where to write the signature. Default for a folder: ``model.sig`` inside it; for a file: ``NAME.sig`` beside it. For
         tensors it must be given.
@@ -54,6 +68,8 @@ def sign_model(
         For files: paths inside the model to leave out; whether links that stay inside it are followed; the size in bytes of
         shards to sign instead of files; whether to add digests of each tensor (without them nothing but the files can be
         verified).
+    dangerous_allow_ca_leaf
+        Sign with the certificate of an authority. Verifiers reject that unless told otherwise.
 
     Returns
     -------
@@ -68,13 +84,18 @@ def sign_model(
         The options contradict each other, a tensor cannot be hashed as it lies, or the key cannot be used.
     """
     private = key if isinstance(key, _native.PrivateKey) else _native.PrivateKey(key)
+    if certificate is None and (paths(chain) or dangerous_allow_ca_leaf):
+        raise UsageError("chain and dangerous_allow_ca_leaf are about a certificate: certificate=...")
+    if version is not None and not 0 <= version <= _LARGEST_VERSION:
+        raise UsageError(f"a version is a whole number from 0 to 2^53 - 1, not {version}")
+    signing = Signing(private, certificate, paths(chain), dangerous_allow_ca_leaf, timestamp)
     try:
         if isinstance(model, (str, os.PathLike)):
             if subject is not None:
                 raise UsageError("files are signed under their own name: subject is for tensors")
             return _native.sign_files(
                 model,
-                private,
+                signing,
                 signature=signature,
                 hash=hash or "sha256",
                 shard_size=shard_size,
@@ -91,16 +112,16 @@ def sign_model(
         for views in _tensors.batches(model):
             digests.add(views)
         named_by = _tensors.plain_module(model) if _tensors.is_module(model) else model
-        return digests.sign(subject or type(named_by).__name__, version, private, signature)
+        return digests.sign(type(named_by).__name__ if subject is None else subject, version, signing, signature)
     except Error as error:
         raise signing_error(error) from None
 
 
 def verify_model(
     model: Model,
-    signature: Path | None = None,
+    signature: Paths | None = None,
     *,
-    trust: _native.PublicKey,
+    trust: Trust,
     allow_missing: Iterable[str] = (),
     weights: Iterable[str] | None = None,
     ignore: Iterable[str] = (),
@@ -123,9 +144,10 @@ def verify_model(
     model
         As for :func:`sign_model`.
     signature
-        The signature file. Default for a folder: ``model.sig`` inside it; for a file: ``NAME.sig`` beside it.
+        The signature file; several if the policy asks for several signers. Default for a folder: ``model.sig`` inside it; for a
+        file: ``NAME.sig`` beside it.
     trust
-        Who may have signed: a :class:`PublicKey`.
+        Who may have signed: a :class:`PublicKey`, a :class:`Certificate` or a :class:`Policy`.
     allow_missing
         Names of signed tensors that a module may lack.
     weights
@@ -149,7 +171,7 @@ def verify_model(
     NotCheckedError, UsageError
         It could not be checked.
     """
-    _check_trust(trust)
+    check_trust(trust)
     if device not in ("auto", "cpu"):
         raise UsageError(f"this version hashes on the CPU: device is 'auto' or 'cpu', not {device!r}")
     missing = _tensors.names(allow_missing)
@@ -158,17 +180,28 @@ def verify_model(
         if missing or files is not None:
             raise UsageError("allow_missing and weights are about models in memory")
         return _native.verify_files(
-            model, trust, signature=signature, ignore=_tensors.names(ignore), allow_unsigned=allow_unsigned_files
+            model, trust, signatures=paths(signature), ignore=_tensors.names(ignore), allow_unsigned=allow_unsigned_files
         )
     if signature is None:
         raise UsageError("say which signature to verify tensors with: verify_model(model, 'model.sig', trust=...)")
     if tuple(ignore) or allow_unsigned_files:
         raise UsageError("ignore and allow_unsigned_files are about files")
-    check = _native.TensorsCheck(signature, files, trust)
+    check = _native.TensorsCheck(paths(signature), files, trust)
     digests = check.digests()
     for views in _tensors.batches(model):
         digests.add(views)
     return check.confirm(digests, set(missing))
+
+
+@dataclass(frozen=True)
+class Signing:
+    """With what a model is signed."""
+
+    key: _native.PrivateKey
+    certificate: Path | None
+    chain: list[Path]
+    allow_ca_leaf: bool
+    timestamp: str | None
 
 
 class VerifiedTensors(dict[str, Any]):
@@ -186,8 +219,8 @@ class VerifiedTensors(dict[str, Any]):
 def load_model(
     path: Path,
     *,
-    trust: _native.PublicKey,
-    signature: Path | None = None,
+    trust: Trust,
+    signature: Paths | None = None,
     framework: Literal["torch", "numpy"] = "torch",
     device: Any = "cpu",
     weights: Iterable[str] | None = None,
@@ -203,7 +236,7 @@ def load_model(
         A folder with ``model.safetensors``, or with ``model.safetensors.index.json`` and the files that it names; or one
         safetensors file.
     trust
-        Who may have signed: a :class:`PublicKey`.
+        Who may have signed: a :class:`PublicKey`, a :class:`Certificate` or a :class:`Policy`.
     signature
         The signature file. Default: ``model.sig`` in the folder, ``NAME.sig`` beside the file.
     framework
@@ -225,8 +258,8 @@ def load_model(
     NotCheckedError, UsageError
         It could not be loaded.
     """
-    _check_trust(trust)
-    reader = _native.Reader(path, signature, trust)
+    check_trust(trust)
+    reader = _native.Reader(path, paths(signature), trust)
     files = reader.open_weights(None if weights is None else _tensors.names(weights))
     return load_files(reader, files, framework, device)
 
@@ -245,8 +278,3 @@ def load_files(reader: _native.Reader, files: list[_native.SignedFile], framewor
     tensors = VerifiedTensors((room.name, room.tensor()) for file in rooms for room in file)
     tensors.verification = verification
     return tensors
-
-
-def _check_trust(trust: object) -> None:
-    if not isinstance(trust, _native.PublicKey):
-        raise UsageError(f"say whom you trust: trust=sentry.PublicKey('publisher.pub'), found {type(trust).__name__}")

@@ -6,7 +6,7 @@ from _typeshed import Incomplete, SupportsGetItem
 from os import PathLike
 from typing import Final, SupportsIndex, final
 
-__all__ = ["COUNTS_BYTES", "VERSION", "PrivateKey", "PublicKey", "Reader", "Signature", "SignedFile", "TensorDigests", "TensorsCheck", "Verification", "sign_files", "verify_files"]
+__all__ = ["COUNTS_BYTES", "VERSION", "Certificate", "Policy", "PrivateKey", "PublicKey", "Reader", "Signature", "SignedFile", "TensorDigests", "TensorsCheck", "Verification", "sign_files", "verify_files"]
 
 COUNTS_BYTES: Final[bool]
 """
@@ -17,6 +17,66 @@ VERSION: Final[str]
 """
 The version of the package.
 """
+
+@final
+class Certificate:
+    """
+    Certificates that are trusted: whoever has one, under one of the roots and with the right name, may sign.
+
+    Parameters
+    ----------
+    roots
+        PEM files with the certificates of authorities. Roots are never taken from a signature.
+    identity
+        Whom the certificate must name, exactly: an e-mail address, a URI such as ``spiffe://acme.example/trainer``, or a host
+        name, as a subject alternative name.
+    any_identity
+        Instead: everyone who has a certificate under the roots. For private roots only.
+    timestamp_roots
+        PEM files with the certificates of timestamp authorities (RFC 3161). A timestamped signature holds for as long as the
+        certificate was valid then; without, it must be valid now.
+    dangerous_allow_ca_leaf
+        Accept the certificate of an authority as a signer's. Whoever holds its key can make certificates for others.
+
+    Raises
+    ------
+    sentry.KeyFileError
+        A file holds no certificates of authorities.
+    sentry.UsageError
+        Neither `identity` nor `any_identity`, or both.
+    """
+    def __new__(cls, /, roots: str | PathLike[str] | SupportsGetItem[int, str | PathLike[str]], *, identity: str | None = None, any_identity: bool = False, timestamp_roots: str | PathLike[str] | SupportsGetItem[int, str | PathLike[str]] | None = None, dangerous_allow_ca_leaf: bool = False) -> Certificate: ...
+    def __repr__(self, /) -> str: ...
+
+@final
+class Policy:
+    """
+    A policy file: who may sign what. The first rule with a pattern for an artifact decides; one without a rule is refused.
+
+    Parameters
+    ----------
+    path
+        The file; keys and certificates that it names lie relative to it.
+    artifact
+        What the policy calls the model. Default: the last part of the model's path, or the ``organisation/name`` of a snapshot
+        in the hub's cache. A model in memory has no path, so that it must be given.
+
+    Raises
+    ------
+    sentry.PolicyFileError
+        The policy cannot be used: malformed, or contradicting itself.
+    """
+    def __new__(cls, /, path: str | PathLike[str], *, artifact: str | None = None) -> Policy: ...
+    def __repr__(self, /) -> str: ...
+    def rule_for(self, /, artifact: str) -> str:
+        """
+        The name of the rule that decides for an artifact.
+
+        Raises
+        ------
+        sentry.PolicyError
+            No rule does.
+        """
 
 @final
 class PrivateKey:
@@ -70,6 +130,8 @@ class PublicKey:
     ----------
     path
         A file with the key in PEM form (``-----BEGIN PUBLIC KEY-----``): ECDSA on P-256, P-384 or P-521, or Ed25519.
+    timestamp_roots
+        PEM files with the certificates of timestamp authorities (RFC 3161), whose word on a signature's time is reported.
 
     Raises
     ------
@@ -78,7 +140,7 @@ class PublicKey:
     """
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self, /) -> int: ...
-    def __new__(cls, /, path: str | PathLike[str]) -> PublicKey: ...
+    def __new__(cls, /, path: str | PathLike[str], *, timestamp_roots: str | PathLike[str] | SupportsGetItem[int, str | PathLike[str]] | None = None) -> PublicKey: ...
     def __repr__(self, /) -> str: ...
     @property
     def algorithm(self, /) -> str:
@@ -106,7 +168,7 @@ class Reader:
     """
     A model on disk whose signature holds, and of whose files nothing is known yet.
     """
-    def __new__(cls, /, model: str | PathLike[str], signature: str | PathLike[str] | None, trust: PublicKey) -> Reader: ...
+    def __new__(cls, /, model: str | PathLike[str], signatures: SupportsGetItem[int, str | PathLike[str]], trust: PublicKey | Certificate | Policy) -> Reader: ...
     def load_files(self, /, files: SupportsGetItem[int, SignedFile], descriptors: SupportsGetItem[int, SupportsIndex]) -> Verification:
         """
         Copies files to open file descriptors, at the same offsets, and checks them. Until this returns, what lies there is
@@ -219,7 +281,7 @@ class TensorDigests:
         """
         Hashes some more tensors. Whoever calls keeps their memory alive meanwhile.
         """
-    def sign(self, /, subject: str, version: SupportsIndex | None, key: PrivateKey, signature: str | PathLike[str]) -> Signature:
+    def sign(self, /, subject: str, version: SupportsIndex | None, signing: Incomplete, signature: str | PathLike[str]) -> Signature:
         """
         Signs them, and writes the signature.
         """
@@ -229,7 +291,7 @@ class TensorsCheck:
     """
     A signature that holds, to check a model in memory with.
     """
-    def __new__(cls, /, signature: str | PathLike[str], weights: SupportsGetItem[int, str] | None, trust: PublicKey) -> TensorsCheck: ...
+    def __new__(cls, /, signatures: SupportsGetItem[int, str | PathLike[str]], weights: SupportsGetItem[int, str] | None, trust: PublicKey | Certificate | Policy) -> TensorsCheck: ...
     def confirm(self, /, digests: TensorDigests, allow_missing: set[str]) -> Verification:
         """
         Compares a model in memory with what was signed.
@@ -269,7 +331,7 @@ class Verification:
     @property
     def fingerprint(self, /) -> str:
         """
-        Lower-case hex SHA-256 of the signer's public key as PEM text.
+        Lower-case hex SHA-256 of the signer's public key as PEM text, or of its certificate.
         """
     @property
     def missing(self, /) -> list[str]:
@@ -287,9 +349,19 @@ class Verification:
         Lower-case hex SHA-256 of the signed statement: pins exactly this signature's content.
         """
     @property
+    def rule(self, /) -> str | None:
+        """
+        The rule of the policy that decided, if one did.
+        """
+    @property
     def signer(self, /) -> str:
         """
-        Who signed, for people.
+        Who signed, for people: the first signer, if there are several.
+        """
+    @property
+    def signers(self, /) -> list[str]:
+        """
+        All signers, for people.
         """
     @property
     def subject(self, /) -> str:
@@ -302,6 +374,11 @@ class Verification:
         Tensors whose bytes were checked against a digest of their own.
         """
     @property
+    def timestamp(self, /) -> str | None:
+        """
+        When the signature existed at the latest, by a trusted timestamp authority (RFC 3339).
+        """
+    @property
     def unsigned_files(self, /) -> list[str]:
         """
         Files that lie in the model and are not signed, which the caller allowed.
@@ -312,12 +389,12 @@ class Verification:
         The version that the signer stated.
         """
 
-def sign_files(model: str | PathLike[str], key: PrivateKey, *, signature: str | PathLike[str] | None, hash: str, shard_size: SupportsIndex | None, ignore: SupportsGetItem[int, str], allow_symlinks: bool, version: SupportsIndex | None, annotate: bool) -> Signature:
+def sign_files(model: str | PathLike[str], signing: Incomplete, *, signature: str | PathLike[str] | None, hash: str, shard_size: SupportsIndex | None, ignore: SupportsGetItem[int, str], allow_symlinks: bool, version: SupportsIndex | None, annotate: bool) -> Signature:
     """
     Signs a directory or a file. Paths to ignore are relative to the model.
     """
 
-def verify_files(model: str | PathLike[str], trust: PublicKey, *, signature: str | PathLike[str] | None, ignore: SupportsGetItem[int, str], allow_unsigned: bool) -> Verification:
+def verify_files(model: str | PathLike[str], trust: PublicKey | Certificate | Policy, *, signatures: SupportsGetItem[int, str | PathLike[str]], ignore: SupportsGetItem[int, str], allow_unsigned: bool) -> Verification:
     """
     Verifies a directory or a file.
     """

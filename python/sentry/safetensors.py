@@ -22,7 +22,8 @@ from ._models import VerifiedTensors, load_files
 if TYPE_CHECKING:
     from typing import Union
 
-    from ._native import PublicKey, SignedFile
+    from ._native import SignedFile
+    from ._trust import Paths, Trust
 
     Path = Union[str, os.PathLike[str]]
 
@@ -33,8 +34,8 @@ def load_file(
     filename: Path,
     device: Any = "cpu",
     *,
-    trust: PublicKey,
-    signature: Path | None = None,
+    trust: Trust,
+    signature: Paths | None = None,
     root: Path | None = None,
     framework: str = "torch",
 ) -> VerifiedTensors:
@@ -47,7 +48,7 @@ def load_file(
     device
         For torch: where the tensors are moved once they are verified.
     trust
-        Who may have signed: a :class:`sentry.PublicKey`.
+        Who may have signed: a :class:`sentry.PublicKey`, a :class:`sentry.Certificate` or a :class:`sentry.Policy`.
     signature
         The signature file. Default: ``NAME.sig`` beside the file, else ``model.sig`` in its folder.
     root
@@ -98,8 +99,8 @@ class safe_open:
         framework: str = "pt",
         device: Any = "cpu",
         *,
-        trust: PublicKey,
-        signature: Path | None = None,
+        trust: Trust,
+        signature: Paths | None = None,
         root: Path | None = None,
     ) -> None:
         self._allocate = allocator(framework, device)

@@ -14,12 +14,12 @@ from ._locate import open_signed_file
 if TYPE_CHECKING:
     from typing import Union
 
-    from ._native import PublicKey
+    from ._trust import Paths, Trust
 
     Path = Union[str, os.PathLike[str]]
 
 
-def load(path: Path, *, trust: PublicKey, signature: Path | None = None, root: Path | None = None, map_location: Any = None, **options: Any) -> Any:
+def load(path: Path, *, trust: Trust, signature: Paths | None = None, root: Path | None = None, map_location: Any = None, **options: Any) -> Any:
     """Load a ``.pt`` or ``.pth`` file: its bytes are verified first, and then read by ``torch.load`` with ``weights_only=True``.
 
     Parameters
@@ -27,7 +27,7 @@ def load(path: Path, *, trust: PublicKey, signature: Path | None = None, root: P
     path
         The file.
     trust
-        Who may have signed: a :class:`sentry.PublicKey`.
+        Who may have signed: a :class:`sentry.PublicKey`, a :class:`sentry.Certificate` or a :class:`sentry.Policy`.
     signature
         The signature file. Default: ``NAME.sig`` beside the file, else ``model.sig`` in its folder.
     root

@@ -15,14 +15,14 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ._errors import UsageError
+from ._errors import FormatError, UsageError, printable
 from ._folder import verified_folder
 
 if TYPE_CHECKING:
     import pathlib
     from typing import Union
 
-    from ._native import PublicKey
+    from ._trust import Paths, Trust
 
     Path = Union[str, os.PathLike[str]]
 
@@ -67,8 +67,8 @@ def from_pretrained(
     cls: type[T],
     path: Path,
     *,
-    trust: PublicKey,
-    signature: Path | None = None,
+    trust: Trust,
+    signature: Paths | None = None,
     revision: str | None = None,
     token: str | None = None,
     token_file: Path | None = None,
@@ -88,7 +88,7 @@ def from_pretrained(
         A folder: one that was saved or downloaded, or a snapshot in the hub's cache. Or the name of a repository on the hub,
         ``"organisation/name"``, which is downloaded first.
     trust
-        Who may have signed: a :class:`sentry.PublicKey`.
+        Who may have signed: a :class:`sentry.PublicKey`, a :class:`sentry.Certificate` or a :class:`sentry.Policy`.
     signature
         The signature file. Default: ``model.sig`` in the folder.
     revision, token, token_file, cache_dir
@@ -139,6 +139,7 @@ def from_pretrained(
         if loads_weights and (top / _ADAPTER).exists():
             raise UsageError(f"{_ADAPTER} names a base model, which this signature does not cover: load that first, then the adapter")
         _check_references(top)
+        _check_indexes(folder)
         loaded: T = cls.from_pretrained(str(folder), local_files_only=True, **options)  # type: ignore[attr-defined]
     _check_origin(loaded, str(folder))
     _rename(loaded, str(folder), name)
@@ -224,6 +225,21 @@ def _check_references(folder: pathlib.Path) -> None:
             continue
         for key, other in _references(config):
             raise UsageError(f"{file} has {key}={other!r}, which is not part of this model and which its signature does not cover")
+
+
+def _check_indexes(folder: pathlib.Path) -> None:
+    """Refuse signed indexes by which transformers would load weights from outside of the folder."""
+    for index in folder.rglob("*.index.*json"):
+        try:
+            files = json.loads(index.read_bytes())["weight_map"].values()
+        except (AttributeError, KeyError, OSError, TypeError, ValueError):
+            # Malformed: that is for the library to say.
+            continue
+        for file in files:
+            name = PurePosixPath(str(file))
+            if name.is_absolute() or ".." in name.parts:
+                path = printable(index.relative_to(folder))
+                raise FormatError(f'"{path}" is no valid index: it names "{printable(file)}", which lies outside of the model', code="index_invalid")
 
 
 def _references(config: object) -> Iterator[tuple[str, str]]:

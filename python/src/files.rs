@@ -14,18 +14,18 @@ use sentry::{
 };
 
 use crate::errors::{OrRaise, usage};
-use crate::keys::{PrivateKey, PublicKey};
 use crate::memory::TensorMemory;
 use crate::results::{Extent, Signature, Verification};
+use crate::trust::{Signing, Trust};
 
 /// Signs a directory or a file. Paths to ignore are relative to the model.
 #[pyfunction]
 #[allow(clippy::too_many_arguments, reason = "the options of one call, by name in Python")]
-#[pyo3(signature = (model, key, *, signature, hash, shard_size, ignore, allow_symlinks, version, annotate))]
+#[pyo3(signature = (model, signing, *, signature, hash, shard_size, ignore, allow_symlinks, version, annotate))]
 pub fn sign_files(
     py: Python<'_>,
     model: PathBuf,
-    key: &PrivateKey,
+    signing: Signing,
     signature: Option<PathBuf>,
     hash: &str,
     shard_size: Option<u64>,
@@ -37,23 +37,26 @@ pub fn sign_files(
     let Ok(hash) = hash.parse::<Algorithm>() else {
         return Err(usage(py, format!("unknown hash {hash:?}: choose sha256, blake2b or blake3")));
     };
-    let options = SignOptions { signature, hash, shard_size, ignore, allow_symlinks, version, annotate };
-    py.detach(|| sentry::sign_model(&model, key.signer(), &options, &())).map(|signed| Signature::of_model(&signed)).or_raise(py)
+    let timestamp = signing.timestamp.clone();
+    let options = SignOptions { signature, hash, shard_size, ignore, allow_symlinks, version, annotate, timestamp };
+    let sign = || signing.with_signer(|signer| sentry::sign_model(&model, signer, &options, &()));
+    py.detach(sign).map(|signed| Signature::of_model(&signed)).or_raise(py)
 }
 
 /// Verifies a directory or a file.
 #[pyfunction]
-#[pyo3(signature = (model, trust, *, signature, ignore, allow_unsigned))]
+#[pyo3(signature = (model, trust, *, signatures, ignore, allow_unsigned))]
 pub fn verify_files(
     py: Python<'_>,
     model: PathBuf,
-    trust: &PublicKey,
-    signature: Option<PathBuf>,
+    trust: Trust,
+    signatures: Vec<PathBuf>,
     ignore: Vec<String>,
     allow_unsigned: bool,
 ) -> PyResult<Verification> {
-    let options = VerifyOptions { signature, ignore, allow_unsigned };
-    py.detach(|| sentry::verify_model(&model, &trust.trust(), &options, &())).map(|verified| Verification::of_model(&verified)).or_raise(py)
+    let options = VerifyOptions { signatures, ignore, allow_unsigned };
+    let verify = || sentry::verify_model(&model, &*trust.verifier(Some(&model))?, &options, &());
+    py.detach(verify).map(|verified| Verification::of_model(&verified)).or_raise(py)
 }
 
 /// A model on disk whose signature holds, and of whose files nothing is known yet.
@@ -73,8 +76,8 @@ pub struct SignedFile {
 #[pymethods]
 impl Reader {
     #[new]
-    fn new(py: Python<'_>, model: PathBuf, signature: Option<PathBuf>, trust: &PublicKey) -> PyResult<Self> {
-        let open = || ModelReader::open(&model, signature.as_deref(), &trust.trust());
+    fn new(py: Python<'_>, model: PathBuf, signatures: Vec<PathBuf>, trust: Trust) -> PyResult<Self> {
+        let open = || ModelReader::open(&model, &signatures, &*trust.verifier(Some(&model))?);
         py.detach(open).map(|reader| Self(Arc::new(reader))).or_raise(py)
     }
 

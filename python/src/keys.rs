@@ -1,29 +1,17 @@
 //! Keys.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use sentry::{Error, KeyAlgorithm, TrustedKey};
+use sentry::{Error, KeyAlgorithm, TimestampAuthorities, TrustedKey, read_public_key, read_small_file, read_timestamp_authorities};
 use zeroize::Zeroizing;
 
 use crate::errors::{OrRaise, usage};
-
-/// Longest key file in bytes; real ones have a few thousand.
-const MAX_KEY_FILE: u64 = 1 << 20;
-
-fn read(path: &Path, action: &'static str) -> Result<Zeroizing<Vec<u8>>, Error> {
-    let error = |source| Error::Io { action, path: path.to_owned(), source };
-    let mut bytes = Zeroizing::new(Vec::new());
-    File::open(path).map_err(error)?.take(MAX_KEY_FILE + 1).read_to_end(&mut bytes).map_err(error)?;
-    if bytes.len() as u64 > MAX_KEY_FILE {
-        return Err(error(io::Error::other("it is longer than 1 MiB")));
-    }
-    Ok(bytes)
-}
+use crate::trust::Paths;
 
 /// A public key that is trusted: whoever holds its private half may sign.
 ///
@@ -31,64 +19,79 @@ fn read(path: &Path, action: &'static str) -> Result<Zeroizing<Vec<u8>>, Error> 
 /// ----------
 /// path
 ///     A file with the key in PEM form (``-----BEGIN PUBLIC KEY-----``): ECDSA on P-256, P-384 or P-521, or Ed25519.
+/// timestamp_roots
+///     PEM files with the certificates of timestamp authorities (RFC 3161), whose word on a signature's time is reported.
 ///
 /// Raises
 /// ------
 /// sentry.KeyFileError
 ///     The file holds no such key.
 #[pyclass(frozen, module = "sentry")]
-pub struct PublicKey(sentry::PublicKey);
+pub struct PublicKey {
+    key: sentry::PublicKey,
+    timestamps: Option<TimestampAuthorities>,
+}
 
 impl PublicKey {
+    fn new_plain(key: sentry::PublicKey) -> Self {
+        Self { key, timestamps: None }
+    }
+
     pub fn trust(&self) -> TrustedKey<'_> {
-        TrustedKey::new(&self.0)
+        let trusted = TrustedKey::new(&self.key);
+        match &self.timestamps {
+            Some(authorities) => trusted.with_timestamps(authorities),
+            None => trusted,
+        }
     }
 }
 
 #[pymethods]
 impl PublicKey {
     #[new]
-    fn new(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
-        let text = read(&path, "read the public key").or_raise(py)?;
-        sentry::PublicKey::from_pem(&text).map(Self).map_err(|source| Error::KeyFile { path, source }).or_raise(py)
+    #[pyo3(signature = (path, *, timestamp_roots=None))]
+    fn new(py: Python<'_>, path: PathBuf, timestamp_roots: Option<Paths>) -> PyResult<Self> {
+        let key = read_public_key(&path).or_raise(py)?;
+        let timestamps = timestamp_roots.map(|paths| read_timestamp_authorities(&Vec::from(paths))).transpose().or_raise(py)?;
+        Ok(Self { key, timestamps })
     }
 
     /// A key from the text of a PEM file.
     #[staticmethod]
     fn from_pem(py: Python<'_>, pem: &str) -> PyResult<Self> {
-        sentry::PublicKey::from_pem(pem.as_bytes()).map(Self).or_raise(py)
+        sentry::PublicKey::from_pem(pem.as_bytes()).map(Self::new_plain).or_raise(py)
     }
 
     /// The key as PEM text.
     #[getter]
     fn pem(&self) -> &str {
-        self.0.to_pem()
+        self.key.to_pem()
     }
 
     /// Lower-case hex SHA-256 of the PEM text, by which signatures refer to the key.
     #[getter]
     fn fingerprint(&self) -> String {
-        self.0.fingerprint()
+        self.key.fingerprint()
     }
 
     /// How the key signs, such as ``"ecdsa-p256-sha256"``.
     #[getter]
     fn algorithm(&self) -> &'static str {
-        self.0.algorithm().name()
+        self.key.algorithm().name()
     }
 
     fn __repr__(&self) -> String {
-        format!("<sentry.PublicKey {} {}>", self.0.algorithm().name(), self.0.fingerprint())
+        format!("<sentry.PublicKey {} {}>", self.key.algorithm().name(), self.key.fingerprint())
     }
 
     fn __eq__(&self, other: &Self) -> bool {
-        self.0.to_pem() == other.0.to_pem()
+        self.key.to_pem() == other.key.to_pem()
     }
 
     fn __hash__(&self) -> u64 {
         use std::hash::{DefaultHasher, Hash, Hasher};
         let mut hasher = DefaultHasher::new();
-        self.0.to_pem().hash(&mut hasher);
+        self.key.to_pem().hash(&mut hasher);
         hasher.finish()
     }
 }
@@ -121,7 +124,7 @@ impl PrivateKey {
     #[pyo3(signature = (path, password=None))]
     fn new(py: Python<'_>, path: PathBuf, password: Option<String>) -> PyResult<Self> {
         let password = password.map(Zeroizing::new);
-        let text = read(&path, "read the private key").or_raise(py)?;
+        let text = read_small_file(&path, "read the private key").or_raise(py)?;
         let key = sentry::PrivateKey::from_pem(&text, password.as_ref().map(|password| password.as_bytes()));
         key.map(Self).map_err(|source| Error::KeyFile { path, source }).or_raise(py)
     }
@@ -148,7 +151,7 @@ impl PrivateKey {
     /// The public half, for those who verify.
     #[getter]
     fn public_key(&self, py: Python<'_>) -> PyResult<PublicKey> {
-        sentry::PublicKey::from_pem(self.0.public().to_pem().as_bytes()).map(PublicKey).or_raise(py)
+        sentry::PublicKey::from_pem(self.0.public().to_pem().as_bytes()).map(PublicKey::new_plain).or_raise(py)
     }
 
     /// The key as PKCS#8 PEM text, encrypted if a password is given.

@@ -10,6 +10,7 @@ mod keys;
 mod memory;
 mod results;
 mod tensors;
+mod trust;
 
 use pyo3::prelude::*;
 
@@ -24,6 +25,8 @@ mod _native {
     use super::results::{Signature, Verification};
     #[pymodule_export]
     use super::tensors::{TensorDigests, TensorsCheck};
+    #[pymodule_export]
+    use super::trust::{Certificate, Policy};
 
     /// The version of the package.
     #[pymodule_export]

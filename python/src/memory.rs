@@ -1,4 +1,5 @@
-//! Memory that belongs to Python: tensors to hash, and room to load into. All unsafe code of this package is here.
+//! Memory that belongs to Python: tensors to hash, and room to load into. All unsafe code of this package is here, but for the
+//! one descriptor that `files` borrows.
 
 use std::io;
 use std::ops::Range;

@@ -3,15 +3,21 @@
 use std::collections::BTreeMap;
 
 use pyo3::prelude::*;
-use sentry::{Identity, Model, ModelInMemory, ModelStatement, Signed, SignedTensors, Statement, Verified};
+use sentry::{Model, ModelInMemory, ModelStatement, Signed, SignedTensors, Statement, Verified};
 
 /// What was verified. It exists only if everything it names has been checked; a failure is an exception.
 #[pyclass(frozen, get_all, module = "sentry")]
 pub struct Verification {
-    /// Who signed, for people.
+    /// Who signed, for people: the first signer, if there are several.
     signer: String,
-    /// Lower-case hex SHA-256 of the signer's public key as PEM text.
+    /// Lower-case hex SHA-256 of the signer's public key as PEM text, or of its certificate.
     fingerprint: String,
+    /// All signers, for people.
+    signers: Vec<String>,
+    /// When the signature existed at the latest, by a trusted timestamp authority (RFC 3339).
+    timestamp: Option<String>,
+    /// The rule of the policy that decided, if one did.
+    rule: Option<String>,
     /// The name under which the model was signed. Nothing was checked against it.
     subject: String,
     /// The version that the signer stated.
@@ -56,13 +62,13 @@ pub struct Extent {
 
 impl Verification {
     fn new<T>(verified: &Verified<T>, subject: &str, version: Option<u64>, extent: Extent) -> Self {
-        let fingerprint = match verified.identity() {
-            Identity::Key { fingerprint, .. } => fingerprint.clone(),
-            _ => String::new(),
-        };
+        let signatures = verified.signatures();
         Self {
             signer: verified.identity().to_string(),
-            fingerprint,
+            fingerprint: verified.identity().fingerprint().to_owned(),
+            signers: signatures.iter().map(|signature| signature.identity().to_string()).collect(),
+            timestamp: signatures[0].timestamp().map(|time| time.to_string()),
+            rule: verified.rule().map(str::to_owned),
             subject: subject.to_owned(),
             version,
             payload_sha256: verified.payload_sha256().to_hex(),

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use pyo3::prelude::*;
-use sentry::{Algorithm, Cpu, Dtype, Error, MeasuredTensors, TensorView, TensorsVerifier};
+use sentry::{Algorithm, Cpu, Dtype, Error, MeasuredTensors, Signer, TensorView, TensorsVerifier};
 
 use crate::errors::{OrRaise, usage};
-use crate::keys::{PrivateKey, PublicKey};
 use crate::memory::Memory;
 use crate::results::{Signature, Verification};
+use crate::trust::{Signing, Trust};
 
 /// A tensor as `sentry._tensors.View` describes it.
 #[derive(FromPyObject)]
@@ -58,10 +58,12 @@ impl TensorDigests {
     }
 
     /// Signs them, and writes the signature.
-    fn sign(&self, py: Python<'_>, subject: &str, version: Option<u64>, key: &PrivateKey, signature: PathBuf) -> PyResult<Signature> {
+    fn sign(&self, py: Python<'_>, subject: &str, version: Option<u64>, signing: Signing, signature: PathBuf) -> PyResult<Signature> {
         let measured = self.0.lock().expect("no thread panics while it holds this lock");
         let sign = || {
-            let signed = sentry::sign_tensors(&measured, subject, version, key.signer(), &signature)?;
+            let timestamp = signing.timestamp.as_deref();
+            let sign = |signer: &dyn Signer| sentry::sign_tensors(&measured, subject, version, signer, &signature, timestamp);
+            let signed = signing.with_signer(sign)?;
             Ok::<_, Error>(Signature::of_tensors(&signed, signature.display().to_string(), measured.bytes()))
         };
         py.detach(sign).or_raise(py)
@@ -75,8 +77,8 @@ pub struct TensorsCheck(TensorsVerifier);
 #[pymethods]
 impl TensorsCheck {
     #[new]
-    fn new(py: Python<'_>, signature: PathBuf, weights: Option<Vec<String>>, trust: &PublicKey) -> PyResult<Self> {
-        py.detach(|| TensorsVerifier::open(&signature, weights.as_deref(), &trust.trust())).map(Self).or_raise(py)
+    fn new(py: Python<'_>, signatures: Vec<PathBuf>, weights: Option<Vec<String>>, trust: Trust) -> PyResult<Self> {
+        py.detach(|| TensorsVerifier::open(&signatures, weights.as_deref(), &*trust.verifier(None)?)).map(Self).or_raise(py)
     }
 
     /// Where the digests of the model's tensors are to be collected.

@@ -204,7 +204,6 @@ def test_a_download_to_a_folder_of_ones_own(client: Any, tmp_path: Path) -> None
     assert client("AutoTokenizer", path=str(mine))["result"][0] == "BertTokenizer"
 
 
-@pytest.mark.xfail(strict=True, reason="huggingface_hub 2 leaves trees/COMMIT.json among its notes, which the library does not know as one")
 def test_the_notes_of_a_download_do_not_keep_its_folder_from_being_verified(client: Any, tmp_path: Path) -> None:
     assert client("verify", repo_id=REPOSITORY, local_dir=str(tmp_path / "mine")) == {"result": 7}
 

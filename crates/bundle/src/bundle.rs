@@ -5,7 +5,7 @@ use sentry_manifest::printable;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{MAX_BUNDLE_BYTES, MAX_CHAIN};
+use crate::limits::{MAX_BUNDLE_BYTES, MAX_CHAIN, MAX_TIMESTAMP_BYTES, MAX_TIMESTAMPS};
 use crate::uris::{BUNDLE_MEDIA_TYPE, PAYLOAD_TYPE};
 use crate::{BundleError, base64};
 
@@ -18,6 +18,8 @@ pub struct Bundle {
     pub payload: Vec<u8>,
     /// The signature over [`pae`](crate::pae) of the payload.
     pub signature: Vec<u8>,
+    /// Timestamps over the signature (RFC 3161): responses or tokens in DER, as an authority returned them.
+    pub timestamps: Vec<Vec<u8>>,
 }
 
 /// What a bundle says of its signer. It is a claim: a verifier decides by what its caller trusts.
@@ -60,6 +62,8 @@ impl Bundle {
         if bundle.media_type != BUNDLE_MEDIA_TYPE {
             return Err(BundleError::MediaType { found: printable(&bundle.media_type) });
         }
+        let MaterialJson { timestamp_verification_data, .. } = &bundle.verification_material.0;
+        let timestamps = timestamp_verification_data.as_ref().map_or(Ok(Vec::new()), |Object(data)| data.check())?;
         let material = bundle.verification_material.0.check()?;
         let EnvelopeJson { payload, payload_type, signatures } = bundle.dsse_envelope.0;
         if payload_type != PAYLOAD_TYPE {
@@ -68,24 +72,34 @@ impl Bundle {
         let [signature] = &signatures[..] else {
             return Err(BundleError::SignatureCount { found: signatures.len() });
         };
-        Ok(Self { material, payload: base64::decode("payload", &payload)?, signature: base64::decode("sig", &signature.0.sig)? })
+        let (payload, signature) = (base64::decode("payload", &payload)?, base64::decode("sig", &signature.0.sig)?);
+        Ok(Self { material, payload, signature, timestamps })
     }
 
-    /// The bundle as the text of a file, for the method `key` with a hint and nothing else.
+    /// The bundle as the text of a file, for the methods `certificate`, and `key` with a hint and nothing else.
     ///
     /// # Errors
-    /// [`BundleError::VerificationMaterial`] for other methods and older forms, and [`BundleError::TooLarge`] for a bundle
-    /// that nobody would read.
+    /// [`BundleError::VerificationMaterial`] for Sigstore and older forms, and what [`Bundle::parse`] says of a bundle that
+    /// nobody would read.
     pub fn to_json(&self) -> Result<String, BundleError> {
-        let Material::PublicKey(PublicKeyMaterial { hint: Some(hint), raw_bytes: None, key_details: None }) = &self.material else {
-            return Err(BundleError::VerificationMaterial { reason: "only bundles of the method key, with a hint alone, are written" });
+        let (public_key, x509_certificate_chain) = match &self.material {
+            Material::PublicKey(PublicKeyMaterial { hint: Some(hint), raw_bytes: None, key_details: None }) => {
+                (Some(Object(PublicKeyJson { hint: Some(hint.clone()), ..PublicKeyJson::default() })), None)
+            }
+            Material::CertificateChain(chain) => (None, Some(Object(ChainJson::new(chain)))),
+            _ => {
+                let reason = "only bundles of the methods certificate, and key with a hint alone, are written";
+                return Err(BundleError::VerificationMaterial { reason });
+            }
         };
         let json = BundleJson {
             media_type: BUNDLE_MEDIA_TYPE.to_owned(),
             verification_material: Object(MaterialJson {
-                public_key: Some(Object(PublicKeyJson { hint: Some(hint.clone()), ..PublicKeyJson::default() })),
+                public_key,
+                x509_certificate_chain,
+                certificate: None,
                 tlog_entries: Some(Vec::new()),
-                ..MaterialJson::default()
+                timestamp_verification_data: TimestampsJson::new(&self.timestamps).map(Object),
             }),
             dsse_envelope: Object(EnvelopeJson {
                 payload: base64::encode(&self.payload),
@@ -115,15 +129,14 @@ struct BundleJson {
 struct MaterialJson {
     #[serde(skip_serializing_if = "Option::is_none")]
     public_key: Option<Object<PublicKeyJson>>,
-    #[serde(skip_serializing)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     x509_certificate_chain: Option<Object<ChainJson>>,
     #[serde(skip_serializing)]
     certificate: Option<Object<CertificateJson>>,
     #[serde(serialize_with = "empty_list")]
     tlog_entries: Option<Vec<IgnoredAny>>,
-    #[serde(skip_serializing)]
-    #[allow(dead_code, reason = "allowed in the bundle; no method that is read needs a timestamp")]
-    timestamp_verification_data: Option<IgnoredAny>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp_verification_data: Option<Object<TimestampsJson>>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -140,15 +153,28 @@ struct PublicKeyJson {
     valid_for: Option<IgnoredAny>,
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct ChainJson {
     certificates: Vec<Object<CertificateJson>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct CertificateJson {
     raw_bytes: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TimestampsJson {
+    #[serde(default)]
+    rfc3161_timestamps: Vec<Object<TimestampJson>>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TimestampJson {
+    signed_timestamp: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -199,6 +225,11 @@ impl PublicKeyJson {
 }
 
 impl ChainJson {
+    fn new(chain: &[Vec<u8>]) -> Self {
+        let certificate = |der: &Vec<u8>| Object(CertificateJson { raw_bytes: base64::encode(der) });
+        Self { certificates: chain.iter().map(certificate).collect() }
+    }
+
     fn check(self) -> Result<Material, BundleError> {
         match self.certificates.len() {
             0 => Err(BundleError::VerificationMaterial { reason: "the certificate chain is empty" }),
@@ -214,5 +245,28 @@ impl ChainJson {
 impl CertificateJson {
     fn decode(&self) -> Result<Vec<u8>, BundleError> {
         base64::decode("certificate", &self.raw_bytes)
+    }
+}
+
+impl TimestampsJson {
+    /// Nothing for no timestamps.
+    fn new(timestamps: &[Vec<u8>]) -> Option<Self> {
+        let timestamp = |der: &Vec<u8>| Object(TimestampJson { signed_timestamp: base64::encode(der) });
+        (!timestamps.is_empty()).then(|| Self { rfc3161_timestamps: timestamps.iter().map(timestamp).collect() })
+    }
+
+    fn check(&self) -> Result<Vec<Vec<u8>>, BundleError> {
+        let found = self.rfc3161_timestamps.len();
+        if found > MAX_TIMESTAMPS {
+            return Err(BundleError::TooManyTimestamps { found });
+        }
+        let decode = |Object(timestamp): &Object<TimestampJson>| {
+            let der = base64::decode("signedTimestamp", &timestamp.signed_timestamp)?;
+            if der.len() > MAX_TIMESTAMP_BYTES {
+                return Err(BundleError::TimestampTooLong { found: der.len() });
+            }
+            Ok(der)
+        };
+        self.rfc3161_timestamps.iter().map(decode).collect()
     }
 }

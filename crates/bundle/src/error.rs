@@ -61,6 +61,18 @@ pub enum BundleError {
         /// How many there are.
         found: usize,
     },
+    /// More timestamps than [`limits::MAX_TIMESTAMPS`].
+    #[error("the signature has {found} timestamps, at most {} are allowed", limits::MAX_TIMESTAMPS)]
+    TooManyTimestamps {
+        /// How many there are.
+        found: usize,
+    },
+    /// A timestamp longer than [`limits::MAX_TIMESTAMP_BYTES`].
+    #[error("a timestamp has {found} bytes, at most {} are allowed", limits::MAX_TIMESTAMP_BYTES)]
+    TimestampTooLong {
+        /// Its size in bytes.
+        found: usize,
+    },
     /// The payload is no in-toto statement v1.
     #[error("the statement is of type \"{found}\", expected \"{}\"", crate::uris::STATEMENT_TYPE)]
     StatementType {
@@ -141,6 +153,8 @@ impl BundleError {
             Self::SignatureCount { .. } => "signature_count",
             Self::VerificationMaterial { .. } => "verification_material",
             Self::ChainTooLong { .. } => "chain_too_long",
+            Self::TooManyTimestamps { .. } => "too_many_timestamps",
+            Self::TimestampTooLong { .. } => "timestamp_too_long",
             Self::StatementType { .. } => "statement_type",
             Self::PredicateType { .. } => "predicate_type",
             Self::LegacyV02 => "legacy_v0_2",

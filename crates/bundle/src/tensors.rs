@@ -38,6 +38,11 @@ impl TensorsStatement {
         Ok(Self { subject: statement.name, version: statement.version, manifest })
     }
 
+    /// The subject's digest: SHA-256 of the predicate in canonical form.
+    pub fn digest(&self) -> Digest {
+        PredicateJson::new(&self.manifest).digest()
+    }
+
     /// The payload to sign.
     pub fn to_payload(&self) -> Vec<u8> {
         let predicate = PredicateJson::new(&self.manifest);

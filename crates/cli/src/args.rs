@@ -1,8 +1,8 @@
 //! The grammar of the command line.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use sentry::{Algorithm, KeyAlgorithm, default_signature_path};
 
 /// Sign machine-learning models, and verify them.
@@ -27,6 +27,7 @@ pub enum Command {
     Hash(Hash),
     Inspect(Inspect),
     Diff(Diff),
+    Policy(Policy),
     Completions(Completions),
     Man(Man),
 }
@@ -39,28 +40,29 @@ impl Command {
             | Self::Verify(Verify { json, .. })
             | Self::Hash(Hash { json, .. })
             | Self::Inspect(Inspect { json, .. })
-            | Self::Diff(Diff { json, .. }) => *json,
+            | Self::Diff(Diff { json, .. })
+            | Self::Policy(Policy { command: PolicyCommand::Check(PolicyCheck { json, .. }) }) => *json,
             Self::Keygen(_) | Self::Completions(_) | Self::Man(_) => false,
         }
     }
 
     /// Whether an error can be a verdict on the artifact; other commands only fail to do what they are asked.
     pub fn gives_verdict(&self) -> bool {
-        matches!(self, Self::Sign(_) | Self::Verify(_))
+        matches!(self, Self::Sign(_) | Self::Verify(_) | Self::Policy(_))
     }
 
     /// What an error is about: the artifact, and where its signature is or was to be.
     pub fn subject(&self) -> Subject {
         let (artifact, signature) = match self {
             Self::Sign(arguments) => (Some(&arguments.model), Some(arguments.signature_path())),
-            Self::Verify(arguments) => (Some(&arguments.model), Some(arguments.signature_path())),
+            Self::Verify(arguments) => (Some(&arguments.model), arguments.signature_paths().into_iter().next()),
             Self::Hash(Hash { model, .. }) => (Some(model), None),
             Self::Diff(Diff { signature, model, .. }) => (Some(model), Some(signature.clone())),
             Self::Inspect(Inspect { signature, .. }) => (None, Some(signature.clone())),
-            Self::Keygen(_) | Self::Completions(_) | Self::Man(_) => (None, None),
+            Self::Policy(_) | Self::Keygen(_) | Self::Completions(_) | Self::Man(_) => (None, None),
         };
         let failure = match self {
-            Self::Verify(_) => None,
+            Self::Verify(_) | Self::Policy(_) => None,
             Self::Sign(_) => Some("not signed"),
             _ => Some("error"),
         };
@@ -85,19 +87,15 @@ impl Subject {
 
 impl Sign {
     pub fn signature_path(&self) -> PathBuf {
-        signature_path(&self.model, self.signature.as_deref())
+        self.signature.clone().unwrap_or_else(|| default_signature_path(&self.model))
     }
 }
 
 impl Verify {
-    pub fn signature_path(&self) -> PathBuf {
-        signature_path(&self.model, self.signature.as_deref())
+    /// Where the signatures are, named or not; at least one.
+    pub fn signature_paths(&self) -> Vec<PathBuf> {
+        if self.signature.is_empty() { vec![default_signature_path(&self.model)] } else { self.signature.clone() }
     }
-}
-
-/// Where a signature is, named or not.
-fn signature_path(model: &Path, named: Option<&Path>) -> PathBuf {
-    named.map_or_else(|| default_signature_path(model), Path::to_owned)
 }
 
 /// Make a key pair: a private key to sign with, and its public half (.pub) to give away
@@ -145,6 +143,18 @@ pub struct Sign {
     /// Record the model's version, a whole number
     #[arg(long, value_name = "N")]
     pub artifact_version: Option<u64>,
+    /// The key's certificate: PEM, the certificates of those who issued it may follow in the same file
+    #[arg(long, value_name = "PEM")]
+    pub certificate: Option<PathBuf>,
+    /// Certificates between that one and the root, in their order; may be given several times
+    #[arg(long, value_name = "PEM", requires = "certificate")]
+    pub chain: Vec<PathBuf>,
+    /// Sign with the certificate of an authority; verifiers reject that unless told otherwise
+    #[arg(long, requires = "certificate")]
+    pub allow_ca_leaf: bool,
+    /// Have the signature timestamped by the authority at this address (RFC 3161)
+    #[arg(long, value_name = "URL")]
+    pub timestamp: Option<String>,
     /// Add no digests of tensors and no BLAKE3 digests of files
     #[arg(long)]
     pub no_annotations: bool,
@@ -156,19 +166,42 @@ pub struct Sign {
     pub json: bool,
 }
 
-/// Verify a model against its signature and a public key
+/// Verify a model against its signature and those whom you trust: a key, certificates, or a policy
 #[derive(Args)]
 #[command(after_help = "Exit codes: 0 verified, 1 rejected, 2 could not check.")]
+#[command(group = ArgGroup::new("trust").args(["key", "certificate_root", "policy"]).required(true))]
+#[command(group = ArgGroup::new("whom").args(["identity", "any_identity"]).requires("certificate_root"))]
 pub struct Verify {
     /// The model's directory or file
     #[arg(value_name = "PATH")]
     pub model: PathBuf,
     /// The public key of the signer whom you trust: PEM
     #[arg(long, value_name = "PUB")]
-    pub key: PathBuf,
-    /// The signature [default: model.sig in a directory, NAME.sig beside a file]
+    pub key: Option<PathBuf>,
+    /// Root of the authorities whose certificates you trust: PEM; may be given several times
+    #[arg(long, value_name = "PEM", requires = "whom")]
+    pub certificate_root: Vec<PathBuf>,
+    /// Whom the certificate must name, exactly: an e-mail address, a URI (also spiffe://…), or a host name
+    #[arg(long, value_name = "NAME")]
+    pub identity: Option<String>,
+    /// Accept everyone who has a certificate under the roots; for private roots only
+    #[arg(long)]
+    pub any_identity: bool,
+    /// Dangerous: accept the certificate of an authority as the signer's
+    #[arg(long, requires = "certificate_root")]
+    pub allow_ca_leaf: bool,
+    /// Root of the timestamp authorities that you trust: PEM; may be given several times
+    #[arg(long, value_name = "PEM", conflicts_with = "policy")]
+    pub timestamp_root: Vec<PathBuf>,
+    /// The policy that says who may sign what
     #[arg(long, value_name = "FILE")]
-    pub signature: Option<PathBuf>,
+    pub policy: Option<PathBuf>,
+    /// What the policy calls the model [default: the last part of PATH, or the repository of a hub cache]
+    #[arg(long, value_name = "NAME", requires = "policy")]
+    pub artifact: Option<String>,
+    /// The signature [default: model.sig in a directory, NAME.sig beside a file]; several for a policy that asks for them
+    #[arg(long, value_name = "FILE")]
+    pub signature: Vec<PathBuf>,
     /// Leave out this file or folder, which is not signed; may be given several times
     #[arg(long, value_name = "PATH")]
     pub ignore: Vec<PathBuf>,
@@ -222,6 +255,34 @@ pub struct Diff {
     /// The model's directory or file
     #[arg(value_name = "PATH")]
     pub model: PathBuf,
+    /// Print one JSON document on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Look at a policy: who may sign what
+#[derive(Args)]
+pub struct Policy {
+    #[command(subcommand)]
+    pub command: PolicyCommand,
+}
+
+#[derive(Subcommand)]
+pub enum PolicyCommand {
+    Check(PolicyCheck),
+}
+
+/// Say which rule of a policy decides for an artifact, and why
+///
+/// Exit codes: 0 a rule decides, 1 none does, 2 the policy cannot be used.
+#[derive(Args)]
+pub struct PolicyCheck {
+    /// The policy
+    #[arg(value_name = "FILE")]
+    pub policy: PathBuf,
+    /// The artifact's name, such as acme/llama-3
+    #[arg(value_name = "ARTIFACT")]
+    pub artifact: String,
     /// Print one JSON document on standard output
     #[arg(long)]
     pub json: bool,

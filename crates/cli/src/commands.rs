@@ -4,6 +4,7 @@ pub mod diff;
 pub mod hash;
 pub mod inspect;
 pub mod keygen;
+pub mod policy;
 pub mod shell;
 pub mod sign;
 pub mod verify;

@@ -23,6 +23,8 @@ fn signing(code: &str) -> Option<&'static str> {
         "special_file" => "remove it, or leave it out with --ignore",
         "file_changed_while_read" => "make sure that nothing writes to the model, then sign again",
         "ambiguous_names" | "non_utf8_name" | "unsafe_path" => "rename the file",
+        "certificate_other_key" => "give the certificate that was issued for this key",
+        "timestamp_unavailable" => "check the address; signing without --timestamp works",
         "empty_manifest" => "the model has no file, or all of them are ignored",
         "empty_file" => "sign whole files, without --shard-size, or leave it out with --ignore",
         "would_overwrite" => "choose another file with --signature",
@@ -41,9 +43,16 @@ fn verifying(code: &str, error: &Error) -> Option<&'static str> {
     Some(match code {
         "signature_not_found" => "name the signature with --signature; a publisher makes one with: sentry sign",
         "signature_invalid" => "the key is not the signer's, or the statement was altered after signing",
-        "certificate_method_unsupported" | "sigstore_method_unsupported" => {
-            "this version checks signatures of the method key only; model-signing checks the others"
-        }
+        "method_mismatch" => "trust what the signature was made with: --key, or --certificate-root with --identity",
+        "sigstore_method_unsupported" => "this version does not check Sigstore identities; model-signing does",
+        "certificate_unknown_issuer" => "name the root of the signer's authority with --certificate-root",
+        "certificate_expired" => "a timestamp made while it was valid would help: --timestamp when signing, --timestamp-root here",
+        "certificate_of_authority" => "ask the publisher for a certificate that is no authority's; --allow-ca-leaf accepts this one",
+        "certificate_file" => "give PEM files with the certificates of authorities",
+        "timestamp_untrusted" => "name the root of the timestamp authority with --timestamp-root",
+        "policy_no_rule" => "name the artifact as the policy does with --artifact, or add a rule for it",
+        "policy_signers" => "name all signatures with --signature, once each",
+        "signature_number" => "give one --signature, or a --policy that counts several",
         "legacy_v0_2" => "ask the publisher to sign the model again with a current tool",
         "key_pem" | "rsa_key" | "curve_not_allowed" | "unsupported_key" | "point_not_on_curve" => {
             "ask the signer for the public key: the file that ends in .pub"

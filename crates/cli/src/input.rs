@@ -1,36 +1,17 @@
 //! What commands read besides the model: keys, passwords, and paths that a person typed.
 
-use std::fs::File;
-use std::io::{IsTerminal, Read};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use sentry::{Error, KeyError, PrivateKey, PublicKey, printable_path};
+use sentry::{Error, KeyError, PrivateKey, printable_path, read_small_file};
 use zeroize::Zeroizing;
-
-/// Longest key or password file in bytes; real ones have a few thousand.
-const MAX_KEY_FILE: u64 = 1 << 20;
 
 /// Environment variable with the private key's password.
 const PASSWORD_VARIABLE: &str = "SENTRY_KEY_PASSWORD";
 
-fn read_small(path: &Path, action: &'static str) -> Result<Zeroizing<Vec<u8>>, Error> {
-    let error = |source| Error::Io { action, path: path.to_owned(), source };
-    let mut bytes = Zeroizing::new(Vec::new());
-    File::open(path).map_err(error)?.take(MAX_KEY_FILE + 1).read_to_end(&mut bytes).map_err(error)?;
-    if bytes.len() as u64 > MAX_KEY_FILE {
-        return Err(error(std::io::Error::other("it is longer than 1 MiB")));
-    }
-    Ok(bytes)
-}
-
-pub fn public_key(path: &Path) -> anyhow::Result<PublicKey> {
-    let text = read_small(path, "read the public key")?;
-    Ok(PublicKey::from_pem(&text).map_err(|source| Error::KeyFile { path: path.to_owned(), source })?)
-}
-
 pub fn private_key(path: &Path, password_file: Option<&Path>) -> anyhow::Result<PrivateKey> {
-    let text = read_small(path, "read the private key")?;
+    let text = read_small_file(path, "read the private key")?;
     let key_file = |source| Error::KeyFile { path: path.to_owned(), source };
     match PrivateKey::from_pem(&text, None) {
         Err(KeyError::Encrypted) => {
@@ -75,7 +56,7 @@ fn given_password(password_file: Option<&Path>) -> anyhow::Result<Option<Zeroizi
     let Some(path) = password_file else {
         return Ok(std::env::var(PASSWORD_VARIABLE).ok().map(Zeroizing::new));
     };
-    let bytes = read_small(path, "read the password")?;
+    let bytes = read_small_file(path, "read the password")?;
     let text = std::str::from_utf8(&bytes).context("the password is not UTF-8")?;
     Ok(Some(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned())))
 }

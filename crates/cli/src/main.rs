@@ -16,6 +16,7 @@ mod hint;
 mod input;
 mod output;
 mod progress;
+mod trust;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         Command::Hash(arguments) => commands::hash::run(arguments, &output),
         Command::Inspect(arguments) => commands::inspect::run(arguments, &output),
         Command::Diff(arguments) => commands::diff::run(arguments, &output),
+        Command::Policy(arguments) => commands::policy::run(&arguments.command, &output),
         Command::Completions(arguments) => commands::shell::completions(arguments, &output),
         Command::Man(arguments) => commands::shell::man(arguments, &output),
     };

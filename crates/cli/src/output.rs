@@ -64,7 +64,14 @@ impl Output {
         let hint = known.and_then(|known| hint(command, known));
         // Our own errors carry their cause in the message; others have it in the chain.
         let message = match (known, &subject.signature) {
-            (Some(known @ Error::Verify(VerifyError::Bundle(_) | VerifyError::Signature(_))), Some(path)) => {
+            (
+                Some(
+                    known @ Error::Verify(
+                        VerifyError::Bundle(_) | VerifyError::Signature(_) | VerifyError::Certificate(_) | VerifyError::Timestamp(_),
+                    ),
+                ),
+                Some(path),
+            ) => {
                 format!("\"{}\": {known}", printable_path(path))
             }
             (Some(known), _) => known.to_string(),

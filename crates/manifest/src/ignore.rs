@@ -24,9 +24,11 @@ pub const HUB_NOTES: &str = ".cache/huggingface";
 /// Whether a file is such a note: it belongs to the copy and not to the model, and nobody loads it.
 pub fn is_hub_note(path: &str) -> bool {
     let Some(name) = path.strip_prefix(HUB_NOTES).and_then(|rest| rest.strip_prefix('/')) else { return false };
-    match name.strip_prefix("download/") {
-        Some(download) => [".metadata", ".lock"].iter().any(|suffix| download.ends_with(suffix)),
-        None => matches!(name, ".gitignore" | "CACHEDIR.TAG"),
+    match name.split_once('/') {
+        Some(("download", note)) => [".metadata", ".lock"].iter().any(|suffix| note.ends_with(suffix)),
+        Some(("trees", note)) => note.ends_with(".json") && !note.contains('/'),
+        Some(_) => false,
+        None => matches!(name, ".gitignore" | ".gitignore.lock" | "CACHEDIR.TAG"),
     }
 }
 

@@ -163,6 +163,9 @@ impl ModelTree {
         let folder = match open_folder(handle, folders) {
             // A link on the way: only the kernel can follow it safely.
             Err(Errno::LOOP | Errno::NOTDIR) if follow_links => None,
+            Err(Errno::LOOP | Errno::NOTDIR) => {
+                return Err(ManifestError::SpecialFile { path: path.to_string(), kind: "path through something that is no folder" });
+            }
             folder => Some(folder.map_err(|error| io(error.into()))?),
         };
         let Some(folder) = folder else {

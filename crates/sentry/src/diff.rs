@@ -33,7 +33,7 @@ pub fn diff(signature: &Path, model: &Path, observer: &dyn Observer) -> Result<C
     let bundle = read_bundle(signature)?;
     let manifest = Statement::parse(&bundle.claims().payload)?.manifest;
     let tree = ModelTree::open(model)?;
-    let rules = ignore_rules(&tree, signature, &manifest, &[])?;
+    let rules = ignore_rules(&tree, &[signature.to_owned()], &manifest, &[])?;
     let files = tree.scan(&rules, manifest.serialization().allow_symlinks)?;
     let listing = Listing { files: &files, is_file: tree.is_file(), allow_unsigned: false };
     let mut found = pair_names(&manifest, &listing).err().unwrap_or_default();

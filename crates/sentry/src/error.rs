@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use sentry_bundle::BundleError;
 use sentry_manifest::{ListError, ManifestError, ModelPath, printable_path};
-use sentry_trust::{Difference, KeyError, SignError, VerifyError};
+use sentry_trust::{CertificateError, Difference, KeyError, PolicyError, SignError, VerifyError, Violation};
 
 /// Why a model was not signed or not verified.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +33,22 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong with the key.
         source: KeyError,
+    },
+    /// A file of certificates that the caller trusts cannot be used.
+    #[error("{}: {source}", paths.iter().map(|path| format!("\"{}\"", printable_path(path))).collect::<Vec<_>>().join(", "))]
+    CertificateFile {
+        /// The files.
+        paths: Vec<PathBuf>,
+        /// What is wrong.
+        source: CertificateError,
+    },
+    /// A policy cannot be used.
+    #[error("\"{}\": {source}", printable_path(path))]
+    Policy {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: Box<PolicyError>,
     },
     /// The caller asks to leave out a file that is signed.
     #[error("\"{path}\" is signed and cannot be left out by ignoring \"{ignored}\"")]
@@ -87,6 +103,9 @@ impl Error {
         match self {
             Self::Sign(SignError::Key(error)) | Self::Key(error) | Self::KeyFile { source: error, .. } => error.code(),
             Self::Sign(SignError::Bundle(error)) => error.code(),
+            Self::Sign(SignError::Certificate(error)) | Self::CertificateFile { source: error, .. } => error.code(),
+            Self::Sign(SignError::Timestamp(error)) => error.code(),
+            Self::Policy { source, .. } => source.code(),
             Self::Sign(_) => "self_check",
             Self::Verify(error) => error.code(),
             Self::Manifest(error) => error.code(),
@@ -107,6 +126,8 @@ impl Error {
             | Self::List(_)
             | Self::Key(_)
             | Self::KeyFile { .. }
+            | Self::CertificateFile { .. }
+            | Self::Policy { .. }
             | Self::IgnoresSigned { .. }
             | Self::SignatureNotFound { .. }
             | Self::WouldOverwrite { .. } => true,
@@ -127,5 +148,11 @@ impl Error {
 impl From<BundleError> for Error {
     fn from(error: BundleError) -> Self {
         Self::Verify(error.into())
+    }
+}
+
+impl From<Violation> for Error {
+    fn from(violation: Violation) -> Self {
+        Self::Verify(violation.into())
     }
 }

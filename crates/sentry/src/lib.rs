@@ -18,29 +18,35 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! This crate ties the others together and adds what touches the file system: where a signature lies, how it
-//! is read and written. It never looks at the command line or the working directory, and never exits.
+//! This crate ties the others together and adds what touches the file system and the network: where a signature lies, how
+//! it is read and written, keys and policies in files, timestamps. It never looks at the command line or the working directory, and never exits.
 
 #![forbid(unsafe_code)]
 
 mod diff;
 mod error;
 mod hash;
+mod input;
 mod load;
 mod options;
 mod sign;
 mod signature_file;
 mod tensors;
+mod timestamp;
 mod verify;
 
 pub use diff::{Comparison, diff};
 pub use error::{Error, Verdict};
 pub use hash::hash_model;
+pub use input::{
+    default_artifact_name, read_certificate_signer, read_policy, read_public_key, read_roots, read_small_file, read_timestamp_authorities,
+};
 pub use load::{ModelReader, OpenFile};
 pub use options::{Observer, SignOptions, VerifyOptions};
 pub use sign::{Signed, sign_model};
 pub use signature_file::{default_signature_path, read_bundle};
 pub use tensors::{SignedTensors, TensorsVerifier, sign_tensors};
+pub use timestamp::HttpTimestamper;
 pub use verify::verify_model;
 
 pub use sentry_bundle::{Bundle, Material, Statement, TensorsStatement, uris};
@@ -52,6 +58,8 @@ pub use sentry_manifest::{
     TensorDigest, TensorView, printable, printable_path,
 };
 pub use sentry_trust::{
-    Difference, DifferenceKind, Identity, KeyAlgorithm, KeyError, Model, ModelInMemory, ModelStatement, PrivateKey, PublicKey, SignError,
-    Signer, TrustedKey, UnverifiedBundle, Verified, Verifier, VerifyError,
+    ArtifactName, ArtifactNameError, CertificateError, CertificateSigner, Decision, Difference, DifferenceKind, ExpectedName, Identity,
+    KeyAlgorithm, KeyError, Model, ModelInMemory, ModelStatement, Policy, PolicyError, PolicySigner, PrivateKey, PublicKey, Roots, Rule,
+    SignError, SignedStatement, Signer, StatementKind, SubjectName, TimestampAuthorities, TimestampError, TrustedCertificates, TrustedKey,
+    UnverifiedBundle, Verified, VerifiedSignature, Verifier, VerifyError, Violation,
 };

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sentry_bundle::Statement;
 use sentry_hash::Cpu;
@@ -11,7 +11,7 @@ use sentry_manifest::safetensors::Header;
 use sentry_manifest::{Annotation, Index, ManifestError, ModelTree, ResourcePath, Weights, printable};
 use sentry_trust::{Difference, DifferenceKind, Verified, Verifier, VerifyError};
 
-use crate::signature_file::{default_signature_path, read_bundle};
+use crate::signature_file::{read_verified, signature_paths};
 use crate::{Error, Observer};
 
 /// A model on disk whose signature holds, and of whose files nothing is known yet. Only signed files can be opened, beneath
@@ -26,7 +26,7 @@ use crate::{Error, Observer};
 /// # std::fs::write(model.join("config.json"), "{}")?;
 /// # let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256Sha256)?;
 /// # sentry::sign_model(&model, &key, &SignOptions::default(), &())?;
-/// let reader = ModelReader::open(&model, None, &TrustedKey::new(key.public()))?;
+/// let reader = ModelReader::open(&model, &[], &TrustedKey::new(key.public()))?;
 /// let config = reader.read(&ResourcePath::new("config.json")?)?;
 /// assert_eq!(config, b"{}");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -69,15 +69,14 @@ impl OpenFile {
 }
 
 impl ModelReader {
-    /// Opens a directory or a file and checks its signature, which lies at
-    /// [`default_signature_path`](crate::default_signature_path) unless `signature` says otherwise.
+    /// Opens a directory or a file and checks its signatures, one at
+    /// [`default_signature_path`](crate::default_signature_path) unless `signatures` says otherwise.
     ///
     /// # Errors
     /// Any [`Error`] about the signature; [`Error::Manifest`] if the model cannot be opened.
-    pub fn open(model: &Path, signature: Option<&Path>, verifier: &dyn Verifier) -> Result<Self, Error> {
+    pub fn open(model: &Path, signatures: &[PathBuf], verifier: &dyn Verifier) -> Result<Self, Error> {
         let tree = ModelTree::open(model)?;
-        let signature = signature.map_or_else(|| default_signature_path(model), Path::to_owned);
-        let statement = read_bundle(&signature)?.verify(verifier)?;
+        let statement = read_verified(&signature_paths(model, signatures), verifier)?;
         Ok(Self { tree, statement, cpu: Cpu::new() })
     }
 

@@ -22,6 +22,8 @@ pub struct SignOptions {
     /// Whether to add BLAKE3 digests of every tensor and file, for loading at speed and for naming the tensor that
     /// was changed.
     pub annotate: bool,
+    /// The URL of an authority that timestamps the signature (RFC 3161).
+    pub timestamp: Option<String>,
 }
 
 impl Default for SignOptions {
@@ -34,6 +36,7 @@ impl Default for SignOptions {
             allow_symlinks: false,
             version: None,
             annotate: true,
+            timestamp: None,
         }
     }
 }
@@ -41,8 +44,8 @@ impl Default for SignOptions {
 /// How to verify.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VerifyOptions {
-    /// Where the signature lies; `None` for [`default_signature_path`](crate::default_signature_path).
-    pub signature: Option<PathBuf>,
+    /// Where the signatures lie; none for [`default_signature_path`](crate::default_signature_path). Several are for a policy.
+    pub signatures: Vec<PathBuf>,
     /// Paths to leave out besides those that the signature names, relative to the model.
     pub ignore: Vec<String>,
     /// Whether files that are not signed may lie in the model. They are listed in the result.

@@ -12,6 +12,7 @@ use sentry_manifest::{
 use sentry_trust::{KeyAlgorithm, Signer};
 
 use crate::signature_file::{SIGNATURE_NAME, check_replaceable, default_signature_path, path_inside, write_signature};
+use crate::timestamp::sign_and_timestamp;
 use crate::{Error, Observer, SignOptions};
 
 /// What was signed, and where the signature is.
@@ -61,7 +62,7 @@ pub fn sign_model(model: &Path, signer: &dyn Signer, options: &SignOptions, obse
     let manifest = measure::for_signing(&tree, &files, &measure_options, &Cpu::new(), &|bytes| observer.advance(bytes))?;
 
     let statement = Statement { subject: tree.name()?, version: options.version, manifest };
-    let bundle = sentry_trust::sign(&statement, signer)?;
+    let bundle = sign_and_timestamp(&statement, signer, options.timestamp.as_deref())?;
     // Once more, for hashing takes its time.
     check_replaceable(&signature)?;
     write_signature(&signature, &bundle)?;

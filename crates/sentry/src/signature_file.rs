@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use sentry_bundle::BundleError;
 use sentry_bundle::limits::MAX_BUNDLE_BYTES;
 use sentry_manifest::{ManifestError, ModelPath, ModelTree, printable_path};
-use sentry_trust::UnverifiedBundle;
+use sentry_trust::{SignedStatement, UnverifiedBundle, Verified, Verifier, verify_together};
 
 use crate::Error;
 
@@ -53,6 +53,20 @@ pub fn read_bundle(path: &Path) -> Result<UnverifiedBundle, Error> {
     let mut bytes = Vec::with_capacity(metadata.len() as usize);
     file.take(MAX_BUNDLE_BYTES + 1).read_to_end(&mut bytes).map_err(io)?;
     Ok(UnverifiedBundle::parse(&bytes)?)
+}
+
+/// Where the signatures of a model lie: those that are named, else the one at its default place.
+pub fn signature_paths(model: &Path, named: &[PathBuf]) -> Vec<PathBuf> {
+    if named.is_empty() { vec![default_signature_path(model)] } else { named.to_vec() }
+}
+
+/// Reads signatures and verifies them together.
+///
+/// # Errors
+/// As [`read_bundle`], and [`Error::Verify`].
+pub fn read_verified<S: SignedStatement>(signatures: &[PathBuf], verifier: &dyn Verifier) -> Result<Verified<S>, Error> {
+    let bundles = signatures.iter().map(|path| read_bundle(path)).collect::<Result<Vec<_>, _>>()?;
+    Ok(verify_together(bundles, verifier)?)
 }
 
 /// The signature's path relative to a model's directory, if it lies inside.

@@ -1,13 +1,13 @@
 //! Verifying a model on disk.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sentry_bundle::Statement;
 use sentry_hash::Cpu;
 use sentry_manifest::{EntryKind, IgnoreRules, Manifest, ManifestError, ModelPath, ModelTree, ResourcePath, measure, printable};
 use sentry_trust::{Listing, Model, Verified, Verifier, VerifyError, pair_names};
 
-use crate::signature_file::{default_signature_path, path_inside, read_bundle};
+use crate::signature_file::{path_inside, read_verified, signature_paths};
 use crate::{Error, Observer, VerifyOptions};
 
 /// Verifies a directory or a file: the signature first, then the names of the files, then their bytes.
@@ -21,11 +21,11 @@ pub fn verify_model(
     observer: &dyn Observer,
 ) -> Result<Verified<Model>, Error> {
     let tree = ModelTree::open(model)?;
-    let signature = options.signature.clone().unwrap_or_else(|| default_signature_path(model));
-    let statement: Verified<Statement> = read_bundle(&signature)?.verify(verifier)?;
+    let signatures = signature_paths(model, &options.signatures);
+    let statement: Verified<Statement> = read_verified(&signatures, verifier)?;
     let manifest = &statement.value().manifest;
 
-    let rules = ignore_rules(&tree, &signature, manifest, &options.ignore)?;
+    let rules = ignore_rules(&tree, &signatures, manifest, &options.ignore)?;
     let files = tree.scan(&rules, manifest.serialization().allow_symlinks)?;
     let listing = Listing { files: &files, is_file: tree.is_file(), allow_unsigned: options.allow_unsigned };
     let pairing = pair_names(manifest, &listing).map_err(VerifyError::Differs)?;
@@ -35,9 +35,9 @@ pub fn verify_model(
     Ok(statement.confirm(&listing, &measured)?)
 }
 
-/// What to leave out: the signature, what it says to ignore, and what the caller adds. A signed file cannot be left
+/// What to leave out: the signatures, what they say to ignore, and what the caller adds. A signed file cannot be left
 /// out.
-pub(crate) fn ignore_rules(tree: &ModelTree, signature: &Path, manifest: &Manifest, ignore: &[String]) -> Result<IgnoreRules, Error> {
+pub(crate) fn ignore_rules(tree: &ModelTree, signatures: &[PathBuf], manifest: &Manifest, ignore: &[String]) -> Result<IgnoreRules, Error> {
     let mut callers = IgnoreRules::default();
     for path in ignore {
         ModelPath::new(path)?;
@@ -51,16 +51,19 @@ pub(crate) fn ignore_rules(tree: &ModelTree, signature: &Path, manifest: &Manife
         }
     }
     let mut rules = callers;
-    if let Some(path) = path_inside(tree, signature)? {
-        if manifest.paths().contains(&ResourcePath::File(path.clone())) {
-            return Err(ManifestError::ResourceIgnored { name: path.to_string(), ignored: path.to_string() }.into());
+    for signature in signatures {
+        if let Some(path) = path_inside(tree, signature)? {
+            if manifest.paths().contains(&ResourcePath::File(path.clone())) {
+                return Err(ManifestError::ResourceIgnored { name: path.to_string(), ignored: path.to_string() }.into());
+            }
+            rules.add_signature(&path);
         }
-        rules.add_signature(&path);
     }
+    let is_signature = |recorded: &str| signatures.iter().any(|signature| Path::new(recorded).file_name() == signature.file_name());
     for recorded in &manifest.serialization().ignore_paths {
         // Where the signature lay when it was made, if it has kept its name.
         match ModelPath::new(recorded) {
-            Ok(path) if Path::new(recorded).file_name() == signature.file_name() => rules.add_signature(&path),
+            Ok(path) if is_signature(recorded) => rules.add_signature(&path),
             _ => rules.add(recorded),
         }
     }

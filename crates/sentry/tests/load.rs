@@ -80,7 +80,7 @@ impl Signed {
     }
 
     fn reader(&self) -> ModelReader {
-        ModelReader::open(&self.model, None, &TrustedKey::new(self.key.public())).unwrap()
+        ModelReader::open(&self.model, &[], &TrustedKey::new(self.key.public())).unwrap()
     }
 
     /// Signs again as a signer would who lies about `name`.
@@ -91,7 +91,7 @@ impl Signed {
         let mut resources = manifest.resources().to_vec();
         resources.iter_mut().filter(|resource| resource.path == path(name)).for_each(lie);
         let manifest = Manifest::new(manifest.serialization().clone(), resources).unwrap();
-        fs::write(signature, sentry_trust::sign(&Statement { subject, version, manifest }, &self.key).unwrap()).unwrap();
+        fs::write(signature, sentry_trust::sign(&Statement { subject, version, manifest }, &self.key, None).unwrap()).unwrap();
     }
 }
 
@@ -241,7 +241,7 @@ fn one_file_is_loaded_by_its_own_name() {
     let file = signed.model.join(WEIGHTS);
     let written = sign_model(&file, &signed.key, &SignOptions::default(), &()).unwrap();
     let trust = TrustedKey::new(signed.key.public());
-    let reader = ModelReader::open(&file, None, &trust).unwrap();
+    let reader = ModelReader::open(&file, &[], &trust).unwrap();
     assert_eq!(load(&reader, "weights.safetensors").unwrap(), signed.bytes(WEIGHTS));
     assert_eq!(refused(load(&reader, ".")), differs(UnsignedFile));
     let weights = reader.open_weights(None).unwrap();
@@ -251,19 +251,19 @@ fn one_file_is_loaded_by_its_own_name() {
     fs::rename(signed.model.join("config.json"), &file).unwrap();
     assert_eq!(load(&reader, "weights.safetensors").unwrap(), whole);
     fs::rename(&file, signed.model.join("renamed")).unwrap();
-    let reader = ModelReader::open(&signed.model.join("renamed"), Some(&written.signature), &trust).unwrap();
+    let reader = ModelReader::open(&signed.model.join("renamed"), std::slice::from_ref(&written.signature), &trust).unwrap();
     assert_eq!(refused(load(&reader, "weights.safetensors")), differs(MissingFile));
 }
 
 #[test]
 fn a_signature_that_does_not_hold_opens_nothing() {
     let signed = Signed::new(&SignOptions::default());
-    let open = |signature: Option<&Path>, key: &PrivateKey| {
-        ModelReader::open(&signed.model, signature, &TrustedKey::new(key.public())).map(|_| ()).unwrap_err().code()
+    let open = |signature: Option<PathBuf>, key: &PrivateKey| {
+        ModelReader::open(&signed.model, &Vec::from_iter(signature), &TrustedKey::new(key.public())).map(|_| ()).unwrap_err().code()
     };
     assert_eq!(open(None, &PrivateKey::generate(KeyAlgorithm::Ed25519).unwrap()), "signature_invalid");
-    assert_eq!(open(Some(&signed.dir.path().join("none.sig")), &signed.key), "signature_not_found");
-    assert_eq!(open(Some(&signed.model.join("config.json")), &signed.key), "json_field");
+    assert_eq!(open(Some(signed.dir.path().join("none.sig")), &signed.key), "signature_not_found");
+    assert_eq!(open(Some(signed.model.join("config.json")), &signed.key), "json_field");
 }
 
 type Change = fn(&mut Vec<u8>);
@@ -449,7 +449,7 @@ fn a_hub_cache_is_loaded_as_it_lies() {
         fs::copy(signed.model.join(name), cache.join(format!("blobs/b{blob}"))).unwrap();
         symlink(format!("{}../../blobs/b{blob}", "../".repeat(name.matches('/').count())), snapshot.join(name)).unwrap();
     }
-    let reader = ModelReader::open(&snapshot, None, &TrustedKey::new(signed.key.public())).unwrap();
+    let reader = ModelReader::open(&snapshot, &[], &TrustedKey::new(signed.key.public())).unwrap();
     for name in ["config.json", "tokens.bin", WEIGHTS] {
         assert_eq!(load(&reader, name).unwrap(), signed.bytes(name));
     }

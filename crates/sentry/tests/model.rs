@@ -97,7 +97,7 @@ fn one_file_has_its_signature_beside_it() {
     assert_eq!(signed.signature, dir.path().join("weights.safetensors.sig"));
     verify(&file, &key).unwrap();
     fs::rename(&file, dir.path().join("renamed.safetensors")).unwrap();
-    let options = VerifyOptions { signature: Some(signed.signature), ..VerifyOptions::default() };
+    let options = VerifyOptions { signatures: vec![signed.signature], ..VerifyOptions::default() };
     let trust = TrustedKey::new(key.public());
     let error = verify_model(&dir.path().join("renamed.safetensors"), &trust, &options, &()).unwrap_err();
     assert_eq!(error.code(), "model_differs");

@@ -3,7 +3,7 @@
 use sentry_bundle::BundleError;
 use sentry_manifest::ManifestError;
 
-use crate::{Difference, KeyAlgorithm};
+use crate::{CertificateError, Difference, KeyAlgorithm, TimestampError, Violation};
 
 /// A key that cannot be used. The verdict on an artifact is open then: the check could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -145,13 +145,34 @@ pub enum VerifyError {
     #[error(transparent)]
     Bundle(#[from] BundleError),
     /// The bundle was signed with a method that this verifier does not check.
-    #[error("this is a signature of the method {method}, and a {expected} was given to check it with")]
+    #[error("this is a signature of the method {found}, and trust of the method {expected} was given to check it with")]
     Method {
         /// The bundle's method: `key`, `certificate` or `sigstore`.
-        method: &'static str,
+        found: &'static str,
         /// What the caller trusts.
         expected: &'static str,
     },
+    /// A Sigstore identity is trusted, and this version does not check those.
+    #[error("signatures by a Sigstore identity are not checked by this version")]
+    SigstoreUnsupported,
+    /// Another number of signatures than one, where no policy says how many there must be.
+    #[error("{found} signatures were given, and trust in one signer: a policy says how to count several")]
+    SignatureNumber {
+        /// How many were given.
+        found: usize,
+    },
+    /// The signer's certificate does not show that it is the trusted one.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// A timestamp does not show when the signature was made.
+    #[error(transparent)]
+    Timestamp(#[from] TimestampError),
+    /// A policy asks for something else.
+    #[error(transparent)]
+    Policy(#[from] Violation),
+    /// Signatures of several signers say different things.
+    #[error("the signatures are not about the same files with the same digests")]
+    Disagree,
     /// The signature is not the trusted signer's.
     #[error(transparent)]
     Signature(#[from] SignatureError),
@@ -174,8 +195,13 @@ impl VerifyError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Bundle(error) => error.code(),
-            Self::Method { method: "certificate", .. } => "certificate_method_unsupported",
-            Self::Method { .. } => "sigstore_method_unsupported",
+            Self::Method { found: "sigstore", .. } | Self::SigstoreUnsupported => "sigstore_method_unsupported",
+            Self::Method { .. } => "method_mismatch",
+            Self::SignatureNumber { .. } => "signature_number",
+            Self::Certificate(error) => error.code(),
+            Self::Timestamp(error) => error.code(),
+            Self::Policy(error) => error.code(),
+            Self::Disagree => "signatures_disagree",
             Self::Signature(error) => error.code(),
             Self::Manifest(error) => error.code(),
             Self::NoTensors { .. } => "tensors_not_signed",
@@ -186,9 +212,10 @@ impl VerifyError {
     /// Whether the check could not be made, rather than failed.
     pub fn is_unchecked(&self) -> bool {
         match self {
-            Self::Method { .. } | Self::NoTensors { .. } => true,
+            Self::Method { .. } | Self::SigstoreUnsupported | Self::NoTensors { .. } | Self::SignatureNumber { .. } => true,
             Self::Manifest(error) => error.is_unchecked(),
-            Self::Bundle(_) | Self::Signature(_) | Self::Differs(_) => false,
+            Self::Timestamp(error) => error.is_unchecked(),
+            Self::Bundle(_) | Self::Signature(_) | Self::Certificate(_) | Self::Policy(_) | Self::Disagree | Self::Differs(_) => false,
         }
     }
 }
@@ -212,6 +239,12 @@ pub enum SignError {
     /// The key cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The certificate to sign with cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// The timestamp authority's answer is no timestamp of this signature.
+    #[error(transparent)]
+    Timestamp(#[from] TimestampError),
     /// The bundle would be unreadable.
     #[error(transparent)]
     Bundle(#[from] BundleError),

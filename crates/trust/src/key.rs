@@ -20,7 +20,7 @@ pub use public::PublicKey;
 /// RFC 5480: `id-ecPublicKey`.
 const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 /// RFC 8017: `rsaEncryption`.
-const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+pub(crate) const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 /// RFC 8410: `id-Ed25519`.
 const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 /// RFC 5480: `secp256r1`, `secp384r1`, `secp521r1`; SEC 2: `secp256k1`, to name what is refused.
@@ -44,6 +44,9 @@ pub enum KeyAlgorithm {
 }
 
 impl KeyAlgorithm {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::EcdsaP256Sha256, Self::EcdsaP384Sha384, Self::EcdsaP521Sha512, Self::Ed25519];
+
     /// The name in reports.
     pub const fn name(self) -> &'static str {
         match self {

@@ -17,18 +17,32 @@
 
 #![forbid(unsafe_code)]
 
+mod certificate;
 mod compare;
 mod error;
 mod key;
 mod loaded;
 mod memory;
+mod policy;
 mod sealed;
 mod signer;
+mod statement;
+mod timestamp;
 mod verified;
+mod verifier;
 
+pub use certificate::{
+    CertificateError, CertificateSigner, Dangerous, ExpectedName, Roots, SubjectName, SubjectNameError, TrustedCertificates,
+};
 pub use compare::{Difference, DifferenceKind, Listing, Pairing, differences, pair_names};
 pub use error::{KeyError, SignError, SignatureError, VerifyError};
 pub use key::{KeyAlgorithm, PrivateKey, PublicKey};
 pub use memory::ModelInMemory;
+pub use policy::{
+    ArtifactName, ArtifactNameError, Decision, MAX_POLICY_BYTES, Pattern, Policy, PolicyError, PolicySigner, Rule, Violation,
+};
 pub use signer::{Signable, Signer, sign};
-pub use verified::{Identity, Model, ModelStatement, SignedStatement, TrustedKey, UnverifiedBundle, Verified, Verifier};
+pub use statement::{Facts, ModelStatement, SignedStatement, StatementKind};
+pub use timestamp::{TimestampAuthorities, TimestampError, Timestamper};
+pub use verified::{Identity, Model, UnverifiedBundle, Verified, VerifiedSignature, verify_together};
+pub use verifier::{TrustedKey, Verifier};

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use sentry_hash::Algorithm;
 use sentry_manifest::{ManifestError, MeasuredTensor, MeasuredTensors, ResourcePath, TensorDigest, printable};
 
 use crate::{Difference, DifferenceKind, ModelStatement, Verified, VerifyError};
@@ -48,14 +47,6 @@ impl ModelInMemory {
 type SignedTensors<'a> = BTreeMap<&'a str, &'a TensorDigest>;
 
 impl Verified<ModelStatement> {
-    /// The algorithm of the signed digests of tensors.
-    pub fn tensor_algorithm(&self) -> Algorithm {
-        match self.value() {
-            ModelStatement::Files(_) => sentry_manifest::ANNOTATION_ALGORITHM,
-            ModelStatement::Tensors(statement) => statement.manifest.algorithm(),
-        }
-    }
-
     /// Steps 6 and 7 for a model in memory. `files` says which files' tensors it should have, if the statement is about
     /// files; `allow_missing` which signed tensors it may lack.
     ///
@@ -67,7 +58,7 @@ impl Verified<ModelStatement> {
         files: &[ResourcePath],
         allow_missing: &BTreeSet<String>,
     ) -> Result<Verified<ModelInMemory>, VerifyError> {
-        if measured.algorithm() != self.tensor_algorithm() {
+        if measured.algorithm() != self.value().tensor_algorithm() {
             return Err(VerifyError::NoTensors { reason: format!("no digest of a tensor is {}", measured.algorithm()) });
         }
         let signed = self.signed_tensors(files)?;

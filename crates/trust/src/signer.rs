@@ -1,11 +1,12 @@
 //! Signing: a statement in, a bundle out.
 
-use sentry_bundle::{Bundle, Material, PaeBytes, PublicKeyMaterial, Statement, TensorsStatement, pae};
+use sentry_bundle::{Bundle, DatasetStatement, Material, PaeBytes, PublicKeyMaterial, Statement, TensorsStatement, pae};
 
 use crate::sealed::Sealed;
+use crate::timestamp::{self, Timestamper};
 use crate::{KeyAlgorithm, KeyError, PrivateKey, SignError, SignedStatement, TrustedKey, UnverifiedBundle, Verifier};
 
-/// Whatever can sign: a key here, later a certificate, a token or Sigstore. Only this crate has signers.
+/// Whatever can sign: a key, or a key with a certificate. Only this crate has signers.
 pub trait Signer: Sealed {
     /// What the bundle says of the signer.
     fn material(&self) -> Material;
@@ -61,14 +62,22 @@ impl Signable for TensorsStatement {
     }
 }
 
-/// Signs a statement. The text that comes back is a bundle file; it has been read again and verified.
+impl Signable for DatasetStatement {
+    fn to_payload(&self) -> Vec<u8> {
+        Self::to_payload(self)
+    }
+}
+
+/// Signs a statement, and has the signature timestamped if a `timestamper` is given. The text that comes back is a bundle file;
+/// it has been read again and verified.
 ///
 /// # Errors
 /// Any [`SignError`]; nothing has been written then.
-pub fn sign<S: Signable>(statement: &S, signer: &dyn Signer) -> Result<String, SignError> {
+pub fn sign<S: Signable>(statement: &S, signer: &dyn Signer, timestamper: Option<&dyn Timestamper>) -> Result<String, SignError> {
     let payload = statement.to_payload();
     let signature = signer.sign(&pae(&payload))?;
-    let bundle = Bundle { material: signer.material(), payload, signature };
+    let timestamps = timestamper.map(|timestamper| timestamp::fetch(timestamper, &signature)).transpose()?.into_iter().collect();
+    let bundle = Bundle { material: signer.material(), payload, signature, timestamps };
     let text = bundle.to_json()?;
     UnverifiedBundle::parse(text.as_bytes())?.verify::<S>(&*signer.verifier()).map_err(SignError::SelfCheck)?;
     Ok(text)

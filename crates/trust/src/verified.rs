@@ -6,7 +6,8 @@
 //! 2. Its method is the one that the caller's trust is about.
 //! 3. What it says of its key does not contradict the trusted key.
 //! 4. The signature is strictly encoded and holds over the exact payload bytes.
-//! 5. Those same bytes are a statement about the files of a model, consistent in itself.
+//! 5. Those same bytes are a statement of the kind asked for, consistent in itself, (b) one that a policy lets pass, if a
+//!    policy decides, and (c) one that says the same as those of the other signers, if there are several.
 //! 6. The model's files are those listed, no more and no fewer.
 //! 7. Every listed digest, and every annotation's, is that of the bytes that were read.
 //!
@@ -15,27 +16,41 @@
 
 use std::fmt;
 
-use sentry_bundle::uris::TENSORS_V1;
-use sentry_bundle::{Bundle, BundleError, Material, PublicKeyMaterial, Statement, TensorsStatement, pae, predicate_type};
+use jiff::Timestamp;
+use sentry_bundle::{Bundle, BundleError, Statement};
 use sentry_hash::{Algorithm, Digest};
-use sentry_manifest::{Measured, printable};
+use sentry_manifest::Measured;
 
+use crate::certificate::SubjectName;
 use crate::compare::{Listing, differences, pair_names};
-use crate::sealed::Sealed;
-use crate::{KeyAlgorithm, PublicKey, SignatureError, VerifyError};
+use crate::{KeyAlgorithm, SignedStatement, Verifier, VerifyError};
 
 /// Something whose signature was checked, with who signed it. Only this module can make one.
 #[derive(Debug)]
 pub struct Verified<T> {
     value: T,
-    identity: Identity,
-    payload_sha256: Digest,
+    evidence: Evidence,
 }
 
-impl<T> Verified<T> {
-    /// What was verified.
-    pub fn value(&self) -> &T {
-        &self.value
+/// Why something counts as verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Evidence {
+    /// At least one.
+    signatures: Vec<VerifiedSignature>,
+    rule: Option<String>,
+}
+
+/// A signature that holds, of someone whom the caller trusts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedSignature {
+    identity: Identity,
+    payload_sha256: Digest,
+    timestamp: Option<Timestamp>,
+}
+
+impl VerifiedSignature {
+    pub(crate) fn new(identity: Identity, payload: &[u8], timestamp: Option<Timestamp>) -> Self {
+        Self { identity, payload_sha256: Algorithm::Sha256.digest(payload), timestamp }
     }
 
     /// Who signed it.
@@ -48,14 +63,46 @@ impl<T> Verified<T> {
         self.payload_sha256
     }
 
+    /// When it existed at the latest, by the word of a timestamp authority that the caller trusts.
+    pub fn timestamp(&self) -> Option<Timestamp> {
+        self.timestamp
+    }
+}
+
+impl<T> Verified<T> {
+    /// What was verified.
+    pub fn value(&self) -> &T {
+        &self.value
+    }
+
+    /// All signatures that were asked for, at least one.
+    pub fn signatures(&self) -> &[VerifiedSignature] {
+        &self.evidence.signatures
+    }
+
+    /// Who made the first signature.
+    pub fn identity(&self) -> &Identity {
+        self.evidence.signatures[0].identity()
+    }
+
+    /// SHA-256 of the first signature's payload.
+    pub fn payload_sha256(&self) -> Digest {
+        self.evidence.signatures[0].payload_sha256()
+    }
+
+    /// The rule of the policy that decided, if one did.
+    pub fn rule(&self) -> Option<&str> {
+        self.evidence.rule.as_deref()
+    }
+
     /// What was verified, to keep.
     pub fn into_value(self) -> T {
         self.value
     }
 
-    /// Something else that the same signature covers, which the caller has just checked.
+    /// Something else that the same signatures cover, which the caller has just checked.
     pub(crate) fn also<U>(&self, value: U) -> Verified<U> {
-        Verified { value, identity: self.identity.clone(), payload_sha256: self.payload_sha256 }
+        Verified { value, evidence: self.evidence.clone() }
     }
 }
 
@@ -71,91 +118,74 @@ pub enum Identity {
         /// Lower-case hex SHA-256 of the key's SPKI PEM text.
         fingerprint: String,
     },
+    /// The holder of a certificate under a root that the caller trusts.
+    #[non_exhaustive]
+    Certificate {
+        /// How its key signs.
+        algorithm: KeyAlgorithm,
+        /// Lower-case hex SHA-256 of the certificate.
+        fingerprint: String,
+        /// Lower-case hex SHA-256 of its key's SPKI PEM text.
+        key_fingerprint: String,
+        /// The name that the caller trusts; none if any will do.
+        trusted: Option<SubjectName>,
+        /// All names of the certificate.
+        names: Vec<SubjectName>,
+        /// Its subject, escaped for printing. It counts for nothing.
+        subject: String,
+        /// Who issued it, escaped for printing.
+        issuer: String,
+    },
+}
+
+impl Identity {
+    /// How the key signs.
+    pub fn algorithm(&self) -> KeyAlgorithm {
+        match self {
+            Self::Key { algorithm, .. } | Self::Certificate { algorithm, .. } => *algorithm,
+        }
+    }
+
+    /// How the signer is known: `key` or `certificate`.
+    pub fn method(&self) -> &'static str {
+        match self {
+            Self::Key { .. } => "key",
+            Self::Certificate { .. } => "certificate",
+        }
+    }
+
+    /// Lower-case hex SHA-256 of the key's PEM text, or of the certificate.
+    pub fn fingerprint(&self) -> &str {
+        match self {
+            Self::Key { fingerprint, .. } | Self::Certificate { fingerprint, .. } => fingerprint,
+        }
+    }
+
+    /// Whether two signatures are one signer's: the same key, or certificates with a name in common.
+    pub(crate) fn is_same_signer(&self, other: &Self) -> bool {
+        let key = |identity: &Self| match identity {
+            Self::Key { fingerprint, .. } => fingerprint.clone(),
+            Self::Certificate { key_fingerprint, .. } => key_fingerprint.clone(),
+        };
+        let names = |identity: &Self| match identity {
+            Self::Key { .. } => Vec::new(),
+            Self::Certificate { names, .. } => names.clone(),
+        };
+        key(self) == key(other) || names(self).iter().any(|name| names(other).contains(name))
+    }
 }
 
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Key { algorithm, fingerprint } => write!(f, "key {fingerprint} ({algorithm})"),
-        }
-    }
-}
-
-/// Decides whether a bundle was signed by someone its caller trusts. Only this crate has verifiers: one that says yes
-/// to everything would make a [`Verified`] of anything.
-pub trait Verifier: Sealed {
-    /// Checks steps 2 to 4.
-    ///
-    /// # Errors
-    /// [`VerifyError::Method`] or [`VerifyError::Signature`].
-    fn verify(&self, bundle: &Bundle) -> Result<Identity, VerifyError>;
-}
-
-/// Trust in one public key.
-#[derive(Debug, Clone, Copy)]
-pub struct TrustedKey<'a> {
-    key: &'a PublicKey,
-}
-
-impl<'a> TrustedKey<'a> {
-    /// Trusts whoever holds the private half of `key`.
-    pub fn new(key: &'a PublicKey) -> Self {
-        Self { key }
-    }
-
-    /// Step 3. Only older bundles carry a key or the name of its algorithm.
-    fn check_labels(&self, material: &PublicKeyMaterial) -> Result<(), SignatureError> {
-        let mismatch = |found: &str| SignatureError::LabelMismatch {
-            expected: format!("{} {}", self.key.algorithm().sigstore_name(), self.key.fingerprint()),
-            found: printable(found),
-        };
-        if let Some(details) = &material.key_details
-            && details != self.key.algorithm().sigstore_name()
-        {
-            return Err(mismatch(details));
-        }
-        if let Some(raw) = &material.raw_bytes {
-            let carried = PublicKey::from_pem(raw).map_err(|error| mismatch(&error.to_string()))?;
-            if carried.to_pem() != self.key.to_pem() {
-                return Err(mismatch(&carried.fingerprint()));
+            Self::Certificate { algorithm, trusted, names, subject, issuer, .. } => {
+                let names = trusted.as_ref().map_or(&names[..], std::slice::from_ref);
+                let names = names.iter().map(SubjectName::to_string).collect::<Vec<_>>().join(", ");
+                let holder = if names.is_empty() { format!("\"{subject}\"") } else { names };
+                write!(f, "{holder} (certificate of \"{issuer}\", {algorithm})")
             }
         }
-        Ok(())
-    }
-}
-
-impl TrustedKey<'_> {
-    /// Says of a signature that does not hold why that may be: an old format, or another key. Nothing that it looks at
-    /// has been checked.
-    fn explain(&self, error: SignatureError, bundle: &Bundle, material: &PublicKeyMaterial) -> VerifyError {
-        if matches!(error, SignatureError::Invalid { .. }) && Statement::is_legacy(&bundle.payload) {
-            return BundleError::LegacyV02.into();
-        }
-        let trusted = self.key.fingerprint();
-        match material.hint.as_ref().filter(|hint| **hint != trusted) {
-            Some(hint) => SignatureError::Invalid { trusted, hinted: Some(printable(hint)) }.into(),
-            None => error.into(),
-        }
-    }
-}
-
-impl Sealed for TrustedKey<'_> {}
-
-impl Verifier for TrustedKey<'_> {
-    fn verify(&self, bundle: &Bundle) -> Result<Identity, VerifyError> {
-        // 2
-        let method = |method| VerifyError::Method { method, expected: "public key" };
-        let material = match &bundle.material {
-            Material::PublicKey(material) => material,
-            Material::CertificateChain(_) => return Err(method("certificate")),
-            Material::Sigstore { .. } => return Err(method("sigstore")),
-        };
-        // 3
-        self.check_labels(material)?;
-        // 4
-        let fingerprint = self.key.fingerprint();
-        self.key.verify(&pae(&bundle.payload), &bundle.signature).map_err(|error| self.explain(error, bundle, material))?;
-        Ok(Identity::Key { algorithm: self.key.algorithm(), fingerprint })
     }
 }
 
@@ -180,77 +210,38 @@ impl UnverifiedBundle {
     /// Steps 2 to 5, for a statement of the type that the caller asks for.
     ///
     /// # Errors
-    /// [`VerifyError::Method`], [`VerifyError::Signature`] or [`VerifyError::Bundle`].
+    /// As [`verify_together`].
     pub fn verify<S: SignedStatement>(self, verifier: &dyn Verifier) -> Result<Verified<S>, VerifyError> {
-        // 2 to 4
-        let identity = verifier.verify(&self.0)?;
+        verify_together(vec![self], verifier)
+    }
+}
+
+/// Steps 2 to 5 for bundles of several signers about one thing.
+///
+/// # Errors
+/// [`VerifyError::Method`], [`VerifyError::Signature`], [`VerifyError::Certificate`] and [`VerifyError::Timestamp`] of a signer;
+/// [`VerifyError::Bundle`] of a statement; [`VerifyError::Policy`] of what a policy asks for besides; [`VerifyError::Disagree`].
+pub fn verify_together<S: SignedStatement>(bundles: Vec<UnverifiedBundle>, verifier: &dyn Verifier) -> Result<Verified<S>, VerifyError> {
+    let bundles: Vec<Bundle> = bundles.into_iter().map(|UnverifiedBundle(bundle)| bundle).collect();
+    // 2 to 4
+    let signatures = verifier.verify(&bundles)?;
+    if signatures.len() != bundles.len() {
+        return Err(VerifyError::SignatureNumber { found: bundles.len() });
+    }
+    let mut agreed: Option<S> = None;
+    for (bundle, signature) in bundles.iter().zip(&signatures) {
         // 5
-        let value = S::parse(&self.0.payload)?;
-        Ok(Verified { value, identity, payload_sha256: Algorithm::Sha256.digest(&self.0.payload) })
+        let statement = S::parse(&bundle.payload)?;
+        // b
+        verifier.accept(&statement.facts(), signature)?;
+        // c
+        agreed = Some(match agreed {
+            None => statement,
+            Some(earlier) => earlier.both(&statement).ok_or(VerifyError::Disagree)?,
+        });
     }
-}
-
-/// What can stand in a payload. Only this crate says what does.
-pub trait SignedStatement: Sealed + Sized {
-    /// Parses a payload whose signature holds.
-    ///
-    /// # Errors
-    /// Any [`BundleError`] about the statement.
-    fn parse(payload: &[u8]) -> Result<Self, BundleError>;
-}
-
-impl Sealed for Statement {}
-
-impl SignedStatement for Statement {
-    fn parse(payload: &[u8]) -> Result<Self, BundleError> {
-        Self::parse(payload)
-    }
-}
-
-impl Sealed for TensorsStatement {}
-
-impl SignedStatement for TensorsStatement {
-    fn parse(payload: &[u8]) -> Result<Self, BundleError> {
-        Self::parse(payload)
-    }
-}
-
-/// A statement about a model, of either kind: both can be held against tensors in memory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ModelStatement {
-    /// About its files, with digests of tensors in their annotations.
-    Files(Statement),
-    /// About its tensors.
-    Tensors(TensorsStatement),
-}
-
-impl Sealed for ModelStatement {}
-
-impl SignedStatement for ModelStatement {
-    fn parse(payload: &[u8]) -> Result<Self, BundleError> {
-        match predicate_type(payload)?.as_str() {
-            TENSORS_V1 => TensorsStatement::parse(payload).map(Self::Tensors),
-            _ => Statement::parse(payload).map(Self::Files),
-        }
-    }
-}
-
-impl ModelStatement {
-    /// The subject's name.
-    pub fn subject(&self) -> &str {
-        match self {
-            Self::Files(statement) => &statement.subject,
-            Self::Tensors(statement) => &statement.subject,
-        }
-    }
-
-    /// The model's version, if the signer stated one.
-    pub fn version(&self) -> Option<u64> {
-        match self {
-            Self::Files(statement) => statement.version,
-            Self::Tensors(statement) => statement.version,
-        }
-    }
+    let value = agreed.ok_or(VerifyError::SignatureNumber { found: 0 })?;
+    Ok(Verified { value, evidence: Evidence { signatures, rule: verifier.rule().map(str::to_owned) } })
 }
 
 /// A model whose every byte is the signed one.
@@ -292,6 +283,6 @@ impl Verified<Statement> {
             return Err(VerifyError::Differs(found));
         }
         let value = Model { statement: self.value, unsigned, bytes: measured.bytes() };
-        Ok(Verified { value, identity: self.identity, payload_sha256: self.payload_sha256 })
+        Ok(Verified { value, evidence: self.evidence })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use sentry::{SignOptions, printable_path};
+use sentry::{SignOptions, Signer, printable_path, read_certificate_signer};
 use serde_json::json;
 
 use crate::args::Sign;
@@ -19,10 +19,16 @@ pub fn run(arguments: &Sign, output: &Output) -> anyhow::Result<ExitCode> {
         allow_symlinks: arguments.allow_symlinks,
         version: arguments.artifact_version,
         annotate: !arguments.no_annotations,
+        timestamp: arguments.timestamp.clone(),
     };
     let key = private_key(&arguments.key, arguments.password_file.as_deref())?;
+    let certified = match &arguments.certificate {
+        Some(certificate) => Some(read_certificate_signer(&key, certificate, &arguments.chain, arguments.allow_ca_leaf)?),
+        None => None,
+    };
+    let signer: &dyn Signer = if let Some(certified) = &certified { certified } else { &key };
     let progress = Progress::new(output);
-    let signed = sentry::sign_model(&arguments.model, &key, &options, &progress)?;
+    let signed = sentry::sign_model(&arguments.model, signer, &options, &progress)?;
     drop(progress);
 
     let manifest = &signed.statement.manifest;

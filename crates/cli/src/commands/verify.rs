@@ -1,24 +1,27 @@
 //! `sentry verify`
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use sentry::{GIT_PATHS, Identity, Manifest, Method, Model, TrustedKey, Verified, VerifyOptions, printable, printable_path, uris};
-use serde_json::json;
+use sentry::{GIT_PATHS, Identity, Manifest, Method, Model, Verified, VerifiedSignature, VerifyOptions, printable, printable_path, uris};
+use serde_json::{Value, json};
 
 use crate::args::Verify;
-use crate::input::{inside_model, public_key};
+use crate::input::inside_model;
 use crate::output::{Output, count, size};
 use crate::progress::Progress;
+use crate::trust::Trust;
 
 pub fn run(arguments: &Verify, output: &Output) -> anyhow::Result<ExitCode> {
     let options = VerifyOptions {
-        signature: Some(arguments.signature_path()),
+        signatures: arguments.signature_paths(),
         ignore: inside_model(&arguments.model, &arguments.ignore)?,
         allow_unsigned: arguments.ignore_unsigned_files,
     };
-    let key = public_key(&arguments.key)?;
+    let trust = Trust::read(arguments)?;
+    let verifier = trust.verifier()?;
     let progress = Progress::new(output);
-    let verified = sentry::verify_model(&arguments.model, &TrustedKey::new(&key), &options, &progress)?;
+    let verified = sentry::verify_model(&arguments.model, &*verifier, &options, &progress)?;
     drop(progress);
     if output.is_json() {
         output.document(&document(arguments, &options, &verified))?;
@@ -33,17 +36,15 @@ fn document(arguments: &Verify, options: &VerifyOptions, verified: &Verified<Mod
     let manifest = &statement.manifest;
     let serialization = manifest.serialization();
     let ignored: Vec<&String> = serialization.ignore_paths.iter().chain(&options.ignore).collect();
+    let signatures: Vec<_> = options.signatures.iter().zip(verified.signatures()).map(signature_json).collect();
     let annotated = manifest.resources().iter().filter(|resource| resource.annotation.is_some()).count();
     json!({
         "status": "verified",
         "artifact": arguments.model.display().to_string(),
-        "signature": arguments.signature_path().display().to_string(),
-        "signer": match verified.identity() {
-            Identity::Key { algorithm, fingerprint, .. } => {
-                json!({"method": "key", "algorithm": algorithm.name(), "fingerprint": fingerprint})
-            }
-            other => json!({"method": other.to_string()}),
-        },
+        "signature": options.signatures[0].display().to_string(),
+        "signer": signer_json(verified.identity()),
+        "signatures": signatures,
+        "rule": verified.rule(),
         "statement": {
             "predicate_type": uris::MODEL_SIGNING_V1,
             "subject": statement.subject,
@@ -62,6 +63,30 @@ fn document(arguments: &Verify, options: &VerifyOptions, verified: &Verified<Mod
     })
 }
 
+fn signature_json((path, signature): (&PathBuf, &VerifiedSignature)) -> Value {
+    json!({
+        "signature": path.display().to_string(),
+        "signer": signer_json(signature.identity()),
+        "payload_sha256": signature.payload_sha256().to_hex(),
+        "timestamp": signature.timestamp().map(|time| time.to_string()),
+    })
+}
+
+fn signer_json(identity: &Identity) -> Value {
+    let mut document = json!({
+        "method": identity.method(),
+        "algorithm": identity.algorithm().name(),
+        "fingerprint": identity.fingerprint(),
+    });
+    if let Identity::Certificate { trusted, names, subject, issuer, .. } = identity {
+        document["identity"] = json!(trusted.as_ref().map(ToString::to_string));
+        document["names"] = json!(names.iter().map(ToString::to_string).collect::<Vec<_>>());
+        document["subject"] = json!(subject);
+        document["issuer"] = json!(issuer);
+    }
+    document
+}
+
 fn report(arguments: &Verify, options: &VerifyOptions, verified: &Verified<Model>) -> String {
     let model = verified.value();
     let manifest = &model.statement().manifest;
@@ -70,12 +95,20 @@ fn report(arguments: &Verify, options: &VerifyOptions, verified: &Verified<Model
         tensors => format!(", {}", count(tensors, "tensor")),
     };
     let mut text = format!(
-        "verified {} ({}, {}{tensors})\n  signed by  {}",
+        "verified {} ({}, {}{tensors})",
         printable_path(&arguments.model),
         count(manifest.paths().len(), "file"),
         size(model.bytes()),
-        verified.identity(),
     );
+    for signature in verified.signatures() {
+        text.push_str(&format!("\n  signed by  {}", signature.identity()));
+        if let Some(time) = signature.timestamp() {
+            text.push_str(&format!("\n  timestamp  {time}"));
+        }
+    }
+    if let Some(rule) = verified.rule() {
+        text.push_str(&format!("\n  allowed by rule \"{}\" of the policy", printable(rule)));
+    }
     if let Some(version) = model.statement().version {
         text.push_str(&format!("\n  version    {version}"));
     }
@@ -90,8 +123,8 @@ fn report(arguments: &Verify, options: &VerifyOptions, verified: &Verified<Model
 
 /// What was left out besides Git's own files and the signature.
 fn left_out<'a>(arguments: &Verify, options: &'a VerifyOptions, manifest: &'a Manifest) -> Vec<&'a String> {
-    let signature = arguments.signature_path();
-    let is_usual = |path: &str| GIT_PATHS.contains(&path) || path == "model.sig" || arguments.model.join(path) == signature;
+    let is_signature = |path: &str| options.signatures.iter().any(|signature| arguments.model.join(path) == *signature);
+    let is_usual = |path: &str| GIT_PATHS.contains(&path) || path == "model.sig" || is_signature(path);
     let recorded = manifest.serialization().ignore_paths.iter().filter(|path| !is_usual(path));
     recorded.chain(&options.ignore).collect()
 }
