@@ -70,7 +70,7 @@ reference: $(REQUIREMENTS) ## The slow reference: its own tests, and vectors/sen
 vectors: $(REQUIREMENTS) ## Make vectors/sentry again from the slow reference
 	$(PY) reference/generate.py
 
-attacks: $(REQUIREMENTS) build ## Every input that must be rejected, each with its own error
+attacks: package build ## Every input that must be rejected, by command line and Python package, each with its own error
 	$(PY) attacks/run.py $(ARGS)
 
 interop: $(REQUIREMENTS) build ## Both ways with PyPI model-signing, and the published bundles

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs every fixture against the `sentry` binary; see README.md.
+"""Runs every fixture against the `sentry` binary or the Python package; see README.md.
 
 python attacks/run.py [--sentry BIN] [--only NAME]... [-v]
 python attacks/run.py --build-only       builds the fixtures and looks at them without Sentry
@@ -11,6 +11,7 @@ import argparse
 import concurrent.futures
 import fnmatch
 import importlib
+import importlib.util
 import os
 import pkgutil
 import shutil
@@ -143,10 +144,14 @@ def attack(case: Case, world: World, attempt: Attempt | Script, binary: Path) ->
     """Runs a fixture and judges the outcome."""
     if isinstance(attempt, Script):
         return attempt.run(binary)
+    if attempt.program and importlib.util.find_spec("sentry") is None:
+        raise Broken("this Python has no package `sentry`: make package")
     before = judge.snapshot(world.root)
     outcome = process.run(binary, attempt, world.root)
     if case.code is None:
-        return judge.accepted(attempt, outcome)
+        problems = judge.accepted(attempt, outcome)
+        loads = attempt.program and not attempt.drive  # loading leaves nothing behind; others may write a signature
+        return problems + (judge.left_behind(before, judge.snapshot(world.root)) if loads else [])
     problems = judge.refused(case, attempt, outcome)
     if attempt.drive:  # the driver changed files itself; a signature must still not be there
         signs = attempt.args[0] == "sign"

@@ -40,6 +40,49 @@ def bundles() -> None:
         keep("json", payload, 4096)
 
 
+def certificates() -> None:
+    """Chains of the published bundles: the length of the first certificate, then both."""
+    for path in sorted((VECTORS / "oms").rglob("*")):
+        try:
+            material = json.loads(path.read_bytes())["verificationMaterial"]
+            chain = [base64.b64decode(one["rawBytes"]) for one in material["x509CertificateChain"]["certificates"]]
+        except (ValueError, KeyError, TypeError, OSError):
+            continue
+        first, second = (chain + [b""])[:2]
+        for one, other in ((first, second), (second, first), (first, b""), (first, first), (first[:-1], second)):
+            keep("certificate", struct.pack("<H", len(one)) + one + other)
+
+
+SIGNERS = """[signer.key]
+key = "key.pub"
+[signer.mail]
+certificate_roots = ["root.pem"]
+identity = "release@acme.example"
+timestamp_roots = ["root.pem"]
+[signer.anyone]
+certificate_roots = ["root.pem"]
+any_identity = true
+[signer.ci]
+identity = "https://git.example/build.yml"
+issuer = "https://issuer.example"
+"""
+
+
+def policies() -> None:
+    rules = [
+        'artifacts = ["acme/*"]\nsigners = ["key"]',
+        'name = "two of three"\nartifacts = ["acme/llama-*", "**/weights"]\nsigners = ["key", "mail", "ci"]\nthreshold = 2',
+        'artifacts = ["a"]\nsigners = ["mail"]\nsigned_after = 2026-01-01T00:00:00Z\nlowest_version = 3',
+        f'artifacts = ["b"]\nsigners = ["anyone"]\npayload = ["{"ab" * 32}"]\nroot = ["{"cd" * 32}"]\nhashes = ["sha256", "blake3"]',
+        'artifacts = ["c"]\nsigners = ["key"]\nstatements = ["dataset"]\nsources = ["web", "books"]\nsignature_algorithms = ["ecdsa-p256-sha256"]',
+    ]
+    for rule in rules:
+        keep("policy", f"policy = 1\n{SIGNERS}[[rule]]\n{rule}\n".encode())
+    keep("policy", ("policy = 1\n" + SIGNERS + "".join(f"[[rule]]\n{rule}\n" for rule in rules)).encode())
+    keep("policy", b"policy = 1\n")
+    keep("policy", b'policy = 2\n[[rule]]\nartifacts = ["a"]\nsigners = []\n')
+
+
 def statements() -> None:
     for shown in vectors("statements")["valid"]:
         keep("statement", shown["payload"].encode())
@@ -104,7 +147,7 @@ def operations() -> None:
 
 
 def main() -> None:
-    for make in (bundles, statements, files, names, keys, samples, operations):
+    for make in (bundles, certificates, policies, statements, files, names, keys, samples, operations):
         make()
     for folder in sorted((ROOT / "fuzz/corpus").iterdir()):
         print(f"{folder.name}: {len(list(folder.iterdir()))} inputs")

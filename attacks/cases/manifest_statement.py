@@ -99,7 +99,7 @@ def resource_order_changed__two_shards(world):
 
 
 # -- ignored paths --------------------------------------------------------------------------
-# The loader's half of the case (an ignored file is never read) comes with the loaders. On disk:
+# The loader's half of the case (an ignored file is never read) is in loaded_elsewhere.py. On disk:
 # no resource may lie under a path that the same signature ignores.
 
 

@@ -87,8 +87,10 @@ def rewrite_and_hide(path):
 
 
 def replace(path):
-    """Another file of the same size takes the name; the open one is intact, but has none."""
-    other = sparse(path.with_name("other.bin"), SIZE)
+    """Another file of the same content takes the name; the open one is intact, but has none."""
+    other = sparse(path.with_name("other.bin"), path.stat().st_size)
+    with open(path, "rb") as start, open(other, "r+b") as file:
+        file.write(start.read(1 << 12))
     os.replace(other, path)
 
 

@@ -15,6 +15,7 @@ COULD_NOT_CHECK = {
     "key_pem", "key_encrypted", "key_password", "curve_not_allowed", "explicit_curve_parameters",
     "rsa_key", "point_not_on_curve", "unsupported_key",
     "signature_not_found", "io", "would_overwrite",
+    "weights_unclear", "unsupported_tensor",
     "usage",
 }  # fmt: skip
 
@@ -39,6 +40,7 @@ class Attempt:
     environment: dict[str, str] = field(default_factory=dict)
     drive: Callable | None = None  # called with the running process
     prefix: list[str] = field(default_factory=list)  # a command that runs the command
+    program: list[str] = field(default_factory=list)  # runs in place of the binary: kit/load.py
 
 
 @dataclass

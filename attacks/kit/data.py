@@ -63,6 +63,7 @@ def inputs(command: list[str], world: World) -> dict[str, str]:
 def needs(attempt: Attempt) -> str:
     """What a runner has to do besides starting the command; empty if nothing."""
     asked = [
+        (attempt.program, "call the Python package: kit/load.py"),
         (attempt.drive, "change files while the command runs"),
         (attempt.as_nobody, "run the command without root"),
         (attempt.file_size, "limit the size of files"),

@@ -87,7 +87,7 @@ def refused_for_people(case: Case, outcome: Outcome) -> list[str]:
 def accepted(attempt: Attempt, outcome: Outcome) -> list[str]:
     """Problems of an honest control."""
     problems = _common(outcome, 0)
-    if problems or attempt.args[0] != "verify":
+    if problems or not (attempt.program or attempt.args[0] == "verify"):
         return problems
     try:
         report = json.loads(outcome.stdout)

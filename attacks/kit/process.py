@@ -34,6 +34,18 @@ def environment(root: Path, extra: dict[str, str]) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "HOME": str(root), "LANG": "C.UTF-8", **extra}
 
 
+def _of_python(root: Path) -> dict[str, str]:
+    """For programs in Python: where the caller's packages are, one thread for algebra, and temporary files where they are
+    seen, but for a folder that torch makes whenever it is imported."""
+    return {
+        "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "TMPDIR": str(root),
+        "TORCHINDUCTOR_CACHE_DIR": str(root.parent / "torchinductor"),
+    }
+
+
 def start(command: list[str], root: Path, extra: dict[str, str] | None = None) -> subprocess.Popen:
     """Starts a command in a session of its own, so that it finds no terminal to ask on."""
     return subprocess.Popen(
@@ -62,11 +74,13 @@ def finish(process: subprocess.Popen, timeout: float) -> Outcome:
 
 def run(sentry: Path, attempt: Attempt, root: Path, args: list[str] | None = None) -> Outcome:
     """Runs one attempt; `args` replaces its arguments."""
-    command = [*attempt.prefix, str(sentry), *(attempt.args if args is None else args)]
+    program = attempt.program or [str(sentry)]
+    command = [*attempt.prefix, *program, *(attempt.args if args is None else args)]
     if attempt.memory or attempt.file_size or attempt.as_nobody:
         limits = [attempt.memory or 0, attempt.file_size or 0, int(attempt.as_nobody)]
         command = [sys.executable, _LIMITED, *map(str, limits), *command]
-    process = start(command, root, attempt.environment)
+    extra = {**_of_python(root), **attempt.environment} if attempt.program else attempt.environment
+    process = start(command, root, extra)
     try:
         if attempt.drive:
             attempt.drive(process)
@@ -97,17 +111,16 @@ def open_files(pid: int) -> set[str]:
     return held
 
 
-def _has_read(pid: int, at_least: int) -> bool:
-    """Whether it has read so many bytes, or, if it maps files, worked for a while."""
+def _work(pid: int) -> tuple[int, int]:
+    """Bytes that it has read, and clock ticks that it has computed."""
     try:
         with open(f"/proc/{pid}/io", encoding="ascii") as counters:
             read = int(counters.readline().split()[1])
         with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
             fields = stat.read().rsplit(")", 1)[1].split()
     except (OSError, IndexError):
-        return False
-    ticks = int(fields[11]) + int(fields[12])
-    return read >= at_least or ticks >= os.sysconf("SC_CLK_TCK") // 4
+        return 0, 0
+    return read, int(fields[11]) + int(fields[12])
 
 
 def _state(pid: int) -> str:
@@ -138,9 +151,31 @@ def paused_while_reading(paths: list[Path], then: Callable[[set], None]) -> Call
 
 
 def wait_until_reading(process: subprocess.Popen, held: Callable[[int], set]) -> None:
-    """Waits until the process holds one of the files and has read some of it."""
+    """Waits until the process holds one of the files and has since read some of it, or, if it maps files, worked for
+    a while."""
     deadline = time.monotonic() + 20
-    while not (held(process.pid) and _has_read(process.pid, 8 << 20)):
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise Broken("never seen reading the large file")
+    before: tuple[int, int] | None = None
+    while process.poll() is None and time.monotonic() < deadline:
+        if held(process.pid):
+            read, ticks = _work(process.pid)
+            before = before or (read, ticks)
+            if read - before[0] >= 8 << 20 or ticks - before[1] >= os.sysconf("SC_CLK_TCK") // 4:
+                return
         time.sleep(0.001)
+    raise Broken("never seen reading the large file")
+
+
+def stopped_by_itself(then: Callable[[], None]) -> Callable:
+    """Returns a driver: waits until the process has stopped itself, calls `then`, and lets it go on."""
+
+    def drive(process: subprocess.Popen) -> None:
+        deadline = time.monotonic() + 20
+        while _state(process.pid) not in "TtZ":
+            if time.monotonic() > deadline:
+                raise Broken("never stopped itself")
+            time.sleep(0.001)
+        if process.poll() is None:
+            then()
+            os.kill(process.pid, signal.SIGCONT)
+
+    return drive

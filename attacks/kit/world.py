@@ -3,12 +3,16 @@
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 from . import oms, tensors
 from .case import Attempt
 from .keys import Key, key
 from .tensors import Tensor
+
+# A program that calls the Python package. -P: nothing of this folder is imported under the name of another's module.
+CALLER = [sys.executable, "-P", str(Path(__file__).with_name("load.py"))]
 
 FIRST = "model-00001-of-00002.safetensors"
 SECOND = "model-00002-of-00002.safetensors"
@@ -123,6 +127,15 @@ class World:
         """Verifies the artifact with the trusted key."""
         args = ["verify", str(self.model), "--key", str(self.public_key()), *self._where()]
         return Attempt([*args, *extra, "--json"], differences, **options)
+
+    def calling(
+        self, function: str, *extra: str, path: Path | None = None, weights: tuple[str, ...] = (), differences: set | None = None, **options
+    ) -> Attempt:
+        """Calls a function of the Python package on the artifact, or on a file of it, with the trusted key: see load.py."""
+        args = [function, str(path or self.model), "--key", str(self.public_key()), *self._where(), *extra]
+        for name in weights:
+            args += ["--weights", name]
+        return Attempt([*args, "--json"], differences, program=CALLER, **options)
 
     def signing(self, *extra: str, **options) -> Attempt:
         """Signs the artifact with the signer's key."""

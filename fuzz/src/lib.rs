@@ -13,7 +13,7 @@ mod targets;
 pub type Target = (&'static str, fn(&[u8]) -> bool);
 
 /// All targets. A folder of `corpus/` has the name of its target.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 16] = [
     ("bundle", targets::bundle::run),
     ("statement", targets::statement::run),
     ("json", targets::json::run),
@@ -22,6 +22,9 @@ pub const TARGETS: [Target; 13] = [
     ("public_key", targets::keys::public),
     ("private_key", targets::keys::private),
     ("signature", targets::keys::signature),
+    ("certificate", targets::certificate::chain),
+    ("timestamp", targets::certificate::timestamp),
+    ("policy", targets::policy::run),
     ("record", targets::record::run),
     ("table", targets::table::run),
     ("lattice", targets::lattice::run),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ._errors import UsageError, printable, printable_sentence
+from ._errors import NotCheckedError, UsageError, printable, printable_sentence
 from ._tensors import NAMES
 
 
@@ -74,7 +74,10 @@ def _numpy(name: str, dtype: str, shape: list[int], nbytes: int) -> Room:
 def _bytes(nbytes: int) -> Any:
     import numpy
 
-    return numpy.empty(nbytes, numpy.uint8)
+    try:
+        return numpy.empty(nbytes, numpy.uint8)
+    except MemoryError as error:
+        raise NotCheckedError(f"there is no room in memory for a tensor of {nbytes} bytes", code="io") from error
 
 
 def _numpy_dtype(name: str, dtype: str) -> Any:
