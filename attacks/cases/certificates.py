@@ -1,81 +1,63 @@
-"""Bundles of the certificate and Sigstore methods, which this version does not check.
+"""Bundles of the certificate and Sigstore methods, whatever the verifier trusts.
 
-They are refused with exit 2 ("could not check"), since neither good nor bad has been shown. A
-chain that no verifier should walk is rejected before that. Certificates are real, and their
-leaf's key made the signature.
+A key says nothing about a certificate: the check could not be made (exit 2). The Sigstore method is not checked by this
+version at all. A chain that no verifier should walk is rejected before anyone asks whom it leads to. Certificates are real,
+and their leaf's key made the signature. What is wrong with certificates themselves is in certificate_*.py.
 """
 
-import datetime
-import functools
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-
+from kit import certificates as x509
 from kit import oms
 from kit.case import rejected
-from kit.keys import key
+from kit.certificates import authority, between, certified, leaf, trusting
 
 envelope = rejected("envelope")
 limits = rejected("limits")
 
 
-def certificate(subject, issuer, public, signer, leaf=False):
-    """A certificate that is valid for an hour."""
-    now = datetime.datetime.now(datetime.UTC)
-    names = [
-        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]) for name in (subject, issuer)
-    ]
-    builder = (
-        x509.CertificateBuilder(names[1], names[0], public)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(minutes=5))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.BasicConstraints(ca=not leaf, path_length=None), critical=True)
-    )
-    if leaf:
-        usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING])
-        builder = builder.add_extension(usage, critical=False)
-    made = builder.sign(signer.private, hashes.SHA256())
-    return oms.b64(made.public_bytes(serialization.Encoding.DER))
-
-
-@functools.cache
 def chain(length):
-    """Leaf first; each certificate issued by the next one, the last by itself."""
-    authority = key("p256", "authority")
-    made = [certificate("leaf", "ca-1", key().private.public_key(), authority, leaf=True)]
-    for at in range(1, length):
-        issuer = f"ca-{at + 1}" if at + 1 < length else f"ca-{at}"
-        made.append(certificate(f"ca-{at}", issuer, authority.private.public_key(), authority))
-    return made
+    """The publisher's certificate, others between, and the root."""
+    root = authority()
+    others = between(root, length - 2)
+    return [leaf(others[0] if others else root), *others, root]
 
 
-def certified(world, length):
-    bundle = world.bundle()
-    certificates = [{"rawBytes": raw} for raw in chain(length)]
-    bundle["verificationMaterial"] = {
-        "x509CertificateChain": {"certificates": certificates}, "tlogEntries": [],
-    }  # fmt: skip
-    world.write_bundle(bundle)
+@envelope("method_mismatch")
+def certificate_bundle_refused(world):
+    certified(world, *chain(3))
     return world.verify()
 
 
-@envelope("certificate_method_unsupported")
-def certificate_bundle_refused(world):
-    return certified(world, 3)
-
-
-@envelope("certificate_method_unsupported")
+@envelope("method_mismatch")
 def certificate_bundle_refused__longest_chain(world):
-    return certified(world, 8)
+    certified(world, *chain(8))
+    return world.verify()
+
+
+@envelope("method_mismatch")
+def certificate_bundle_refused__key_under_roots(world):
+    """The other way round: a key's signature says nothing about certificates."""
+    world.honest()
+    return trusting(world, authority())
 
 
 @envelope("sigstore_method_unsupported")
 def sigstore_bundle_refused(world):
+    sigstore(world)
+    return world.verify()
+
+
+@envelope("sigstore_method_unsupported")
+def sigstore_bundle_refused__by_roots_as_well(world):
+    """The roots issued its certificate, which names the trusted identity; the log is not looked at."""
+    sigstore(world)
+    return trusting(world, authority())
+
+
+def sigstore(world):
+    """A bundle as Sigstore makes it, in form."""
     bundle = world.bundle()
     bundle["verificationMaterial"] = {
-        "certificate": {"rawBytes": chain(3)[0]},
+        "certificate": {"rawBytes": oms.b64(chain(3)[0].der)},
         "tlogEntries": [
             {
                 "logIndex": "1",
@@ -88,23 +70,44 @@ def sigstore_bundle_refused(world):
         ],
     }
     world.write_bundle(bundle)
-    return world.verify()
 
 
 @limits("chain_too_long")
 def cert_chain_1000(world):
-    return certified(world, 1000)
+    """A thousand links, each issued by the next."""
+    certified(world, *chain(1000))
+    return world.verify()
 
 
 @limits("chain_too_long")
 def cert_chain_1000__one_over_the_limit(world):
-    return certified(world, 9)
+    certified(world, *chain(9))
+    return world.verify()
 
 
 @limits("chain_too_long")
 def cert_chain_1000__one_certificate_repeated(world):
-    bundle = world.bundle()
-    certificates = [{"rawBytes": chain(3)[1]}] * 1000
-    bundle["verificationMaterial"] = {"x509CertificateChain": {"certificates": certificates}}
-    world.write_bundle(bundle)
+    root = authority()
+    certified(world, leaf(root), *[root] * 999)
     return world.verify()
+
+
+@limits("chain_too_long")
+def cert_chain_1000__to_the_trusted_root(world):
+    made = chain(1000)
+    certified(world, *made)
+    return trusting(world, made[-1])
+
+
+@limits("chain_too_long")
+def cert_chain_1000__one_over_the_limit_to_the_trusted_root(world):
+    made = chain(9)
+    certified(world, *made)
+    return trusting(world, made[-1])
+
+
+@envelope("verification_material")
+def verification_material__no_certificate(world):
+    bundle = x509.chained(world.bundle())
+    world.write_bundle(bundle)
+    return trusting(world, authority())

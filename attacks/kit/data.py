@@ -14,9 +14,15 @@ PATH = Path(__file__).parents[1] / "cases.json"
 # Codes about what only Sentry writes, or what it asks of its own commands.
 OWN_CODES = {"annotation_invalid", "annotation_mismatch", "would_overwrite", "usage"}
 # Classes about Sentry's commands and not about a signature.
-OWN_CLASSES = {"disk", "tree"}
+OWN_CLASSES = {"disk", "tree", "policy"}
 # Parts of names of fixtures about our extensions of the format.
 OWN_WORDS = ("annotation", "ed25519", "version")
+
+# Options that name files, and what these are called.
+GIVEN = {
+    "--signature": "signature", "--key": "key", "--certificate-root": "roots", "--timestamp-root": "timestamp roots",
+    "--policy": "policy",
+}  # fmt: skip
 
 
 def describe(case: Case, world: World, attempt: Attempt | Script) -> dict:
@@ -52,9 +58,11 @@ def relative(argument: str, world: World) -> str:
 
 
 def inputs(command: list[str], world: World) -> dict[str, str]:
-    """The artifact, the signature and the key that a command is given."""
+    """The artifact, the signature (the first of several), and what a command is given to trust."""
+    if command[0] == "policy":
+        return {"policy": command[2]}
     found = {"artifact": command[1], "signature": relative(str(world.signature), world)}
-    for option, name in (("--signature", "signature"), ("--key", "key")):
+    for option, name in GIVEN.items():
         if option in command:
             found[name] = command[command.index(option) + 1]
     return found

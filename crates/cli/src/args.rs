@@ -170,7 +170,8 @@ pub struct Sign {
 #[derive(Args)]
 #[command(after_help = "Exit codes: 0 verified, 1 rejected, 2 could not check.")]
 #[command(group = ArgGroup::new("trust").args(["key", "certificate_root", "policy"]).required(true))]
-#[command(group = ArgGroup::new("whom").args(["identity", "any_identity"]).requires("certificate_root"))]
+// `requires` alone would be waived where `certificate_root` conflicts with what is given.
+#[command(group = ArgGroup::new("whom").args(["identity", "any_identity"]).requires("certificate_root").conflicts_with_all(["key", "policy"]))]
 pub struct Verify {
     /// The model's directory or file
     #[arg(value_name = "PATH")]
@@ -188,7 +189,7 @@ pub struct Verify {
     #[arg(long)]
     pub any_identity: bool,
     /// Dangerous: accept the certificate of an authority as the signer's
-    #[arg(long, requires = "certificate_root")]
+    #[arg(long, requires = "certificate_root", conflicts_with_all = ["key", "policy"])]
     pub allow_ca_leaf: bool,
     /// Root of the timestamp authorities that you trust: PEM; may be given several times
     #[arg(long, value_name = "PEM", conflicts_with = "policy")]
@@ -197,7 +198,7 @@ pub struct Verify {
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
     /// What the policy calls the model [default: the last part of PATH, or the repository of a hub cache]
-    #[arg(long, value_name = "NAME", requires = "policy")]
+    #[arg(long, value_name = "NAME", requires = "policy", conflicts_with_all = ["key", "certificate_root"])]
     pub artifact: Option<String>,
     /// The signature [default: model.sig in a directory, NAME.sig beside a file]; several for a policy that asks for them
     #[arg(long, value_name = "FILE")]

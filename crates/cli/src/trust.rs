@@ -1,6 +1,6 @@
 //! Whom the person at the command line trusts.
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use sentry::{
     ArtifactName, ExpectedName, Policy, PublicKey, TimestampAuthorities, TrustedCertificates, TrustedKey, Verifier, default_artifact_name,
     read_policy, read_public_key, read_roots, read_timestamp_authorities,
@@ -17,6 +17,14 @@ pub enum Trust {
 
 impl Trust {
     pub fn read(arguments: &Verify) -> anyhow::Result<Self> {
+        // The grammar refuses these too; what it might let pass would be a check that was asked for and not made.
+        let names_someone = arguments.identity.is_some() || arguments.any_identity || arguments.allow_ca_leaf;
+        if names_someone && arguments.certificate_root.is_empty() {
+            bail!("--identity, --any-identity and --allow-ca-leaf are about certificates: they go with --certificate-root");
+        }
+        if arguments.artifact.is_some() && arguments.policy.is_none() {
+            bail!("--artifact is what a policy calls the model: it goes with --policy");
+        }
         let timestamps = match &arguments.timestamp_root[..] {
             [] => None,
             roots => Some(read_timestamp_authorities(roots)?),

@@ -1,9 +1,11 @@
 //! Small files that a caller names: keys, certificates, policies.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use sentry_trust::{ArtifactName, CertificateSigner, MAX_POLICY_BYTES, Policy, PrivateKey, PublicKey, Roots, TimestampAuthorities};
 use zeroize::Zeroizing;
 
@@ -77,8 +79,14 @@ fn read_all(paths: &[PathBuf], action: &'static str) -> Result<Vec<Vec<u8>>, Err
 /// [`Error::Io`] if the policy cannot be read, [`Error::Policy`] for what is wrong with it.
 pub fn read_policy(path: &Path) -> Result<Policy, Error> {
     let error = |source| Error::Io { action: "read the policy", path: path.to_owned(), source };
+    // Without NONBLOCK, opening a pipe would wait for its writer; a key may come from one, a policy is a file.
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path).map_err(error)?;
+    if !file.metadata().map_err(error)?.is_file() {
+        return Err(error(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")));
+    }
     let mut bytes = Vec::new();
-    File::open(path).map_err(error)?.take(MAX_POLICY_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(error)?;
+    file.take(MAX_POLICY_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(error)?;
     let text = String::from_utf8(bytes).map_err(|_| error(io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8")))?;
     let folder = path.parent().unwrap_or(Path::new(""));
     let read = |name: &str| match read_small_file(&folder.join(name), "read") {

@@ -171,7 +171,7 @@ pub enum VerifyError {
     #[error(transparent)]
     Policy(#[from] Violation),
     /// Signatures of several signers say different things.
-    #[error("the signatures are not about the same files with the same digests")]
+    #[error("the signatures are not about the same content with the same digests and version")]
     Disagree,
     /// The signature is not the trusted signer's.
     #[error(transparent)]

@@ -20,7 +20,7 @@ pub use public::PublicKey;
 /// RFC 5480: `id-ecPublicKey`.
 const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 /// RFC 8017: `rsaEncryption`.
-pub(crate) const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 /// RFC 8410: `id-Ed25519`.
 const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 /// RFC 5480: `secp256r1`, `secp384r1`, `secp521r1`; SEC 2: `secp256k1`, to name what is refused.

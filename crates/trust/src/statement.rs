@@ -80,7 +80,8 @@ impl SignedStatement for Statement {
         Facts { kind: StatementKind::Files, root: self.manifest.root(), version: self.version, hashes, sources: BTreeSet::new() }
     }
 
-    /// The same files with the same digests; hidden is only what both leave out, annotated only what both annotate.
+    /// The same files with the same digests; hidden is only what both leave out, annotated only what both annotate, and the
+    /// version is one that both state.
     fn both(self, other: &Self) -> Option<Self> {
         let (ours, theirs) = (self.manifest.serialization(), other.manifest.serialization());
         if (ours.method, ours.hash, ours.allow_symlinks) != (theirs.method, theirs.hash, theirs.allow_symlinks) {
@@ -97,7 +98,16 @@ impl SignedStatement for Statement {
             let place = theirs.binary_search_by(|theirs| key(theirs).cmp(&key(resource))).ok()?;
             resources.push(same(resource, theirs[place])?);
         }
-        Some(Self { manifest: Manifest::new(serialization, resources).ok()?, ..self })
+        let version = same_version(self.version, other.version)?;
+        Some(Self { manifest: Manifest::new(serialization, resources).ok()?, version, ..self })
+    }
+}
+
+/// The version that both state; nothing if they state two.
+fn same_version(ours: Option<u64>, theirs: Option<u64>) -> Option<Option<u64>> {
+    match (ours, theirs) {
+        (Some(ours), Some(theirs)) if ours != theirs => None,
+        (ours, theirs) => Some(ours.and(theirs)),
     }
 }
 
@@ -138,7 +148,8 @@ impl SignedStatement for TensorsStatement {
     }
 
     fn both(self, other: &Self) -> Option<Self> {
-        (self.manifest == other.manifest).then_some(self)
+        let version = same_version(self.version, other.version)?;
+        (self.manifest == other.manifest).then_some(Self { version, ..self })
     }
 }
 

@@ -12,6 +12,7 @@ use cms::cert::CertificateChoices;
 use cms::content_info::ContentInfo;
 use cms::signed_data::{SignedData, SignerIdentifier};
 use jiff::Timestamp;
+use rustls_pki_types::CertificateDer;
 use sentry_hash::Algorithm;
 use sigstore_tsa::verify_timestamp_for_authority;
 use sigstore_types::{DerCertificate, SignatureBytes, TimestampToken, TsaAuthority};
@@ -19,7 +20,7 @@ use x509_cert::Certificate;
 use x509_cert::der::asn1::{Int, OctetString, Uint};
 use x509_cert::der::oid::{AssociatedOid, ObjectIdentifier};
 use x509_cert::der::{Any, Decode, Encode, Tag};
-use x509_cert::ext::pkix::ExtendedKeyUsage;
+use x509_cert::ext::pkix::{ExtendedKeyUsage, KeyUsage};
 use x509_cert::spki::AlgorithmIdentifierOwned;
 use x509_tsp::{MessageImprint, TimeStampReq, TimeStampResp, TspVersion, TstInfo};
 
@@ -34,6 +35,10 @@ const TIME_STAMPING: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.
 const SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.1");
 /// RFC 5480: `id-ecPublicKey`.
 const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+
+/// RFC 5480, section 2.1.1.1: `secp256r1` and `secp384r1`.
+const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
 
 /// How far an authority's clock may be ahead of ours.
 const CLOCK_SKEW: Duration = Duration::from_secs(300);
@@ -76,11 +81,18 @@ impl TimestampAuthorities {
             let authority = TsaAuthority::new(leaf.clone(), others.clone(), DerCertificate::new(root.to_vec()), None);
             match verify_timestamp_for_authority(&token, &signature, &authority) {
                 Ok(time) if time > Timestamp::now() + CLOCK_SKEW => return Err(TimestampError::InFuture { time }),
-                Ok(time) => return Ok(time),
+                Ok(time) => return self.check_path(&leaf, &others, time).map(|()| time),
                 Err(error) => last = error.into(),
             }
         }
         Err(last)
+    }
+
+    /// What the library leaves out of the authority's path: key usages, and what the root says of itself.
+    fn check_path(&self, leaf: &DerCertificate, others: &[DerCertificate], time: Timestamp) -> Result<(), TimestampError> {
+        let others: Vec<CertificateDer<'_>> = others.iter().map(|other| CertificateDer::from(other.as_bytes())).collect();
+        let path = self.0.check_path(&CertificateDer::from(leaf.as_bytes()), &others, &TIME_STAMPING, time);
+        path.map_err(|error| TimestampError::Untrusted { reason: error.to_string() })
     }
 }
 
@@ -119,7 +131,8 @@ pub(crate) fn fetch(timestamper: &dyn Timestamper, signature: &[u8]) -> Result<V
     if parsed.info.nonce != Some(nonce) {
         return Err(TimestampError::Mismatch { reason: "it answers another query".to_owned() });
     }
-    parsed.signer()?;
+    // Nobody could be told to trust an authority whose timestamps are not read.
+    check_signer(&parsed.signer()?.0)?;
     Ok(response)
 }
 
@@ -195,12 +208,21 @@ fn check_signer(certificate: &Certificate) -> Result<(), TimestampError> {
     if !is_critical || purposes.is_none_or(|(_, purposes)| purposes.0 != [TIME_STAMPING]) {
         return Err(TimestampError::Untrusted { reason: "its signer's certificate is not for timestamps alone".to_owned() });
     }
-    let algorithm = tbs.subject_public_key_info.algorithm.oid;
-    // The library verifies ECDSA only.
-    if algorithm != EC {
-        return Err(TimestampError::AlgorithmUnsupported { found: algorithm.to_string() });
+    let usage = tbs.get::<KeyUsage>().map_err(malformed)?;
+    if usage.is_some_and(|(_, usage)| !usage.digital_signature()) {
+        return Err(TimestampError::Untrusted { reason: "its signer's certificate is not for signatures".to_owned() });
     }
-    Ok(())
+    let algorithm = &tbs.subject_public_key_info.algorithm;
+    let unsupported = |found: ObjectIdentifier| Err(TimestampError::AlgorithmUnsupported { found: found.to_string() });
+    // The library verifies ECDSA only, and on two curves.
+    if algorithm.oid != EC {
+        return unsupported(algorithm.oid);
+    }
+    match algorithm.parameters.as_ref().and_then(|curve| curve.decode_as::<ObjectIdentifier>().ok()) {
+        Some(P256 | P384) => Ok(()),
+        Some(curve) => unsupported(curve),
+        None => Err(TimestampError::Untrusted { reason: "its signer's key does not name its curve".to_owned() }),
+    }
 }
 
 fn malformed(error: x509_cert::der::Error) -> TimestampError {

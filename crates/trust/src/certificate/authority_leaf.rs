@@ -55,7 +55,13 @@ pub fn check_path(roots: &Roots, leaf: &Leaf, others: &[CertificateDer<'_>], tim
     algorithms.push(&nobody);
     let mut all = vec![CertificateDer::from(leaf.der.as_slice())];
     all.extend(others.iter().cloned());
-    let path = Path { leaf: &CertificateDer::from(stand_in), others: &all, algorithms: &algorithms, signer: Some(&leaf.der) };
+    let path = Path {
+        leaf: &CertificateDer::from(stand_in),
+        others: &all,
+        algorithms: &algorithms,
+        signer: Some(&leaf.der),
+        purpose: &CODE_SIGNING,
+    };
     roots.check(&path, time)
 }
 

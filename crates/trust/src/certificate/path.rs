@@ -11,16 +11,18 @@ use sentry_manifest::printable;
 use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, VerifiedPath, anchor_from_trusted_cert};
 use x509_cert::Certificate;
 use x509_cert::der::asn1::UintRef;
+use x509_cert::der::oid::ObjectIdentifier;
 use x509_cert::der::{Decode, Reader, SliceReader};
 use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage};
 use x509_cert::spki::SubjectPublicKeyInfoOwned;
 
 use super::CertificateError;
-use super::leaf::CODE_SIGNING;
-use crate::key::RSA;
 
 /// Most roots of one file; a list of all public authorities has under 200.
 const MAX_ROOTS: usize = 1000;
+
+/// RFC 8017: `rsaEncryption`.
+const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 
 /// The library verifies with no shorter RSA key.
 const MIN_RSA_BITS: usize = 2048;
@@ -82,24 +84,25 @@ impl Roots {
         set(self) == set(other)
     }
 
-    /// Steps a to c for a signer's certificate that is no authority's.
+    /// Steps a to c for a signer's certificate that is no authority's, and this purpose: code signing, or timestamps.
     ///
     /// # Errors
     /// Every [`CertificateError`] about paths.
-    pub(super) fn check_path(
+    pub(crate) fn check_path(
         &self,
         leaf: &CertificateDer<'_>,
         others: &[CertificateDer<'_>],
+        purpose: &'static ObjectIdentifier,
         time: Timestamp,
     ) -> Result<(), CertificateError> {
-        self.check(&Path { leaf, others, algorithms: ALL_VERIFICATION_ALGS, signer: None }, time)
+        self.check(&Path { leaf, others, algorithms: ALL_VERIFICATION_ALGS, signer: None, purpose }, time)
     }
 
     /// Builds a path and checks it.
     pub(super) fn check(&self, path: &Path<'_>, time: Timestamp) -> Result<(), CertificateError> {
-        let Path { leaf, others, algorithms, signer } = path;
+        let Path { leaf, others, algorithms, signer, purpose } = path;
         // The signer's certificate must name its purpose (`Leaf::check_usage`); an authority's only if it names any.
-        let purpose = webpki::KeyUsage::required_if_present(CODE_SIGNING.as_bytes());
+        let usage = webpki::KeyUsage::required_if_present(purpose.as_bytes());
         let anchors: Vec<TrustAnchor<'_>> = self.0.iter().filter_map(|root| anchor_from_trusted_cert(root).ok()).collect();
         let refused = |error| match refused(error, leaf, time) {
             // The library does not tell a key that is too short from one that did not sign.
@@ -110,7 +113,7 @@ impl Roots {
         let seconds = u64::try_from(time.as_second()).map_err(|_| CertificateError::Path { reason: "a time before 1970".to_owned() })?;
         let at = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
         // a, b
-        let found = end.verify_for_usage(algorithms, &anchors, others, at, purpose, None, None).map_err(refused)?;
+        let found = end.verify_for_usage(algorithms, &anchors, others, at, usage, None, None).map_err(refused)?;
         let mut authorities = found.intermediate_certificates();
         // Another certificate of the same key and name will not do: usage and identity are those of this one.
         if let Some(signer) = signer
@@ -126,7 +129,7 @@ impl Roots {
         }
         // The signer's certificate, if it is an authority's, is still the last of the path and not between.
         let between = found.intermediate_certificates().count() - usize::from(signer.is_some());
-        self.check_root(&found, between, time)
+        self.check_root(&found, between, purpose, time)
     }
 
     /// Whether an authority that certificates of the path name as their issuer has an RSA key that is not allowed.
@@ -143,12 +146,18 @@ impl Roots {
 
     /// The root is valid at that time too, and keeps to its own limits, which the library leaves to whoever chose it (RFC 5280,
     /// section 6.2).
-    fn check_root(&self, path: &VerifiedPath<'_>, between: usize, time: Timestamp) -> Result<(), CertificateError> {
+    fn check_root(
+        &self,
+        path: &VerifiedPath<'_>,
+        between: usize,
+        purpose: &ObjectIdentifier,
+        time: Timestamp,
+    ) -> Result<(), CertificateError> {
         let is_anchor = |root: &&CertificateDer<'_>| anchor_from_trusted_cert(root).is_ok_and(|anchor| anchor == *path.anchor());
         let mut last = CertificateError::Path { reason: "the root is none of the trusted ones".to_owned() };
         // The same key can have several certificates; one that holds is enough.
         for root in self.0.iter().filter(is_anchor) {
-            match check_validity(root, time).and_then(|()| check_limits(root, between)) {
+            match check_validity(root, time).and_then(|()| check_limits(root, between, purpose)) {
                 Ok(()) => return Ok(()),
                 Err(error) => last = error,
             }
@@ -165,6 +174,8 @@ pub(super) struct Path<'a> {
     pub algorithms: &'a [&'a dyn SignatureVerificationAlgorithm],
     /// The signer's certificate, if it is not `leaf` but the one above it.
     pub signer: Option<&'a [u8]>,
+    /// What certificates of the path have to be for, if they say what they are for.
+    pub purpose: &'static ObjectIdentifier,
 }
 
 /// All certificates of a PEM text, at least one.
@@ -207,9 +218,9 @@ fn is_short_rsa(key: &SubjectPublicKeyInfoOwned) -> bool {
     bits.is_some_and(|bits| modulus(bits).is_ok_and(|length| length < MIN_RSA_BITS))
 }
 
-/// What a root says of itself: how many authorities may stand below it (RFC 5280, section 4.2.1.9), and for what its
-/// certificates are, if for anything in particular (section 4.2.1.12).
-fn check_limits(root: &CertificateDer<'_>, between: usize) -> Result<(), CertificateError> {
+/// What a root says of itself: how many authorities may stand below it (RFC 5280, section 4.2.1.9), and for what those are, if
+/// for anything in particular (section 4.2.1.12).
+fn check_limits(root: &CertificateDer<'_>, between: usize, purpose: &ObjectIdentifier) -> Result<(), CertificateError> {
     let malformed = |error: x509_cert::der::Error| CertificateError::Path { reason: error.to_string() };
     let parsed = Certificate::from_der(root).map_err(malformed)?;
     let constraints = parsed.tbs_certificate.get::<BasicConstraints>().map_err(malformed)?;
@@ -218,14 +229,14 @@ fn check_limits(root: &CertificateDer<'_>, between: usize) -> Result<(), Certifi
         return Err(CertificateError::PathLength);
     }
     let purposes = parsed.tbs_certificate.get::<ExtendedKeyUsage>().map_err(malformed)?;
-    if purposes.is_some_and(|(_, purposes)| !purposes.0.contains(&CODE_SIGNING)) {
+    if purposes.is_some_and(|(_, purposes)| !purposes.0.contains(purpose)) {
         return Err(CertificateError::ExtendedKeyUsage);
     }
     Ok(())
 }
 
 /// RFC 5280, section 4.1.2.5.
-fn check_validity(der: &CertificateDer<'_>, time: Timestamp) -> Result<(), CertificateError> {
+pub(super) fn check_validity(der: &CertificateDer<'_>, time: Timestamp) -> Result<(), CertificateError> {
     let malformed = |reason: String| CertificateError::Path { reason };
     let parsed = Certificate::from_der(der).map_err(|error| malformed(error.to_string()))?;
     let validity = parsed.tbs_certificate.validity;

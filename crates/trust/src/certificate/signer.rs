@@ -5,8 +5,8 @@ use rustls_pki_types::CertificateDer;
 use sentry_bundle::limits::MAX_CHAIN;
 use sentry_bundle::{Bundle, BundleError, Material, PaeBytes, pae};
 
-use super::leaf::Leaf;
-use super::path::{Roots, certificates_from_pem};
+use super::leaf::{CODE_SIGNING, Leaf};
+use super::path::{Roots, certificates_from_pem, check_validity};
 use super::{CertificateError, authority_leaf};
 use crate::sealed::Sealed;
 use crate::verified::VerifiedSignature;
@@ -50,12 +50,16 @@ impl<'a> CertificateSigner<'a> {
 
 /// The last certificate stands for the root: a chain in disorder, or of others, would be found by the verifiers only.
 fn check_order(leaf: &Leaf, certificates: &[CertificateDer<'_>]) -> Result<(), CertificateError> {
+    let time = Timestamp::now();
     let [first, between @ .., last] = certificates else {
-        return Ok(());
+        return certificates.iter().try_for_each(|only| check_validity(only, time));
     };
     let root = Roots::of_chain(last)?;
-    let time = Timestamp::now();
-    if leaf.is_authority { authority_leaf::check_path(&root, leaf, between, time) } else { root.check_path(first, between, time) }
+    if leaf.is_authority {
+        authority_leaf::check_path(&root, leaf, between, time)
+    } else {
+        root.check_path(first, between, &CODE_SIGNING, time)
+    }
 }
 
 impl Sealed for CertificateSigner<'_> {}

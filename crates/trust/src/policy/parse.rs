@@ -92,6 +92,9 @@ pub(super) fn parse(text: &str, read: Read<'_>) -> Result<Policy, PolicyError> {
     let mut rules: Vec<Rule> = Vec::with_capacity(parsed.rule.len());
     for (number, rule) in parsed.rule.into_iter().enumerate() {
         let rule = rule.check(number + 1, &signers)?;
+        if rules.iter().any(|earlier| earlier.name == rule.name) {
+            return Err(PolicyError::rule(&rule.name, "another rule has the same name (one without a name is called by its number)"));
+        }
         check_reachable(&rule, &rules)?;
         rules.push(rule);
     }
