@@ -8,19 +8,27 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import datetime
 import functools
+import http.server
 import json
 import os
 import pathlib
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import jsonschema
 import model_signing
 import pytest
-from cryptography.hazmat.primitives import serialization
+import referencing
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PASSWORD = "correct horse battery staple"
@@ -154,7 +162,8 @@ class Sentry:
 
     def run(self, *arguments: Any, password: str | None = None, **options: Any):
         """Runs `sentry`; nothing of the caller's own set-up may decide the outcome."""
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("SENTRY_")}
+        own = ("SENTRY_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+        environment = {k: v for k, v in os.environ.items() if not k.upper().startswith(own)}
         if password is not None:
             environment["SENTRY_KEY_PASSWORD"] = password
         return run([self.binary, *arguments], env=environment, **options)
@@ -427,3 +436,298 @@ def outside(tmp_path) -> pathlib.Path:
     folder = tmp_path / "signatures"
     folder.mkdir()
     return folder / "model.sig"
+
+
+@pytest.fixture(scope="session")
+def verify_with(sentry) -> Callable[..., Verdict]:
+    """`sentry verify` with whatever trust the options name; one JSON document comes back."""
+
+    def verify_with(model: pathlib.Path, *options: Any) -> Verdict:
+        result = sentry.run("verify", model, *options, "--json")
+        assert result.stdout, f"{options}: nothing on stdout: {result.stderr}"
+        verdict = Verdict(result.returncode, json.loads(result.stdout), result.stderr)
+        statuses = {0: "verified", 1: "rejected", 2: "not checked"}
+        assert verdict.report["status"] == statuses[verdict.exit], verdict
+        return verdict
+
+    return verify_with
+
+
+# The schemas of the specification.
+
+
+@pytest.fixture(scope="session")
+def validate(vectors):
+    """Validates a document against one of the schemas; what these refer to comes from disk."""
+    documents = [json.loads(path.read_text()) for path in vectors.glob("spec/*.schema.json")]
+    resources = [
+        (schema["$id"], referencing.Resource.from_contents(schema)) for schema in documents
+    ]
+    registry = referencing.Registry().with_resources(resources)
+
+    def validate(document, name):
+        schema = {"$ref": f"https://model_signing/{name}/v1.0/schema"}
+        jsonschema.Draft202012Validator(schema, registry=registry).validate(document)
+
+    return validate
+
+
+@pytest.fixture(scope="session")
+def validate_bundle(validate):
+    def validate_bundle(bundle):
+        validate(bundle.document, "bundle")
+        validate(bundle.envelope, "envelope")
+        validate(bundle.statement, "statement")
+        validate(bundle.statement["predicate"], "predicate")
+
+    return validate_bundle
+
+
+# Certificates.
+
+DAY = datetime.timedelta(days=1)
+KINDS_OF_CURVES = {"p256": ec.SECP256R1, "p384": ec.SECP384R1, "p521": ec.SECP521R1}
+HASHES_OF_KINDS = {"p384": hashes.SHA384(), "p521": hashes.SHA512(), "ed25519": None}
+ALTERNATIVE_NAMES = {"email": x509.RFC822Name, "uri": x509.UniformResourceIdentifier, "dns": x509.DNSName}
+
+
+@dataclasses.dataclass(frozen=True)
+class Certified:
+    """A key, its certificate, and the authority that issued it: nobody above a root."""
+
+    key: KeyPair
+    path: pathlib.Path
+    issuer: Certified | None
+
+    @property
+    def certificate(self) -> x509.Certificate:
+        return x509.load_pem_x509_certificate(self.path.read_bytes())
+
+    @property
+    def der(self) -> bytes:
+        return self.certificate.public_bytes(serialization.Encoding.DER)
+
+    @property
+    def above(self) -> list[Certified]:
+        """The authorities above, the nearest first and the root last."""
+        return [self.issuer, *self.issuer.above] if self.issuer else []
+
+    @property
+    def root(self) -> pathlib.Path:
+        return self.above[-1].path
+
+    @property
+    def chain(self) -> list[pathlib.Path]:
+        """The authorities between this and the root."""
+        return [authority.path for authority in self.above[:-1]]
+
+    @property
+    def sign_options(self) -> list[Any]:
+        """How `sentry sign` is told of this certificate."""
+        options = ["--certificate", self.path]
+        for path in self.chain:
+            options += ["--chain", path]
+        return options
+
+
+class Certifier:
+    """Makes certificates with `cryptography`. Whatever is not said is as a verifier wants it."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.folder = folder
+        self.made = 0
+
+    def new_path(self, suffix: str) -> pathlib.Path:
+        self.made += 1
+        return self.folder / f"{self.made}.{suffix}"
+
+    def new_key(self, kind: str) -> KeyPair:
+        if kind.startswith("rsa"):
+            key = rsa.generate_private_key(65537, int(kind.removeprefix("rsa")))
+        elif kind == "ed25519":
+            key = ed25519.Ed25519PrivateKey.generate()
+        else:
+            key = ec.generate_private_key(KINDS_OF_CURVES[kind]())
+        private, public = self.new_path("key"), self.new_path("pub")
+        pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+        private.write_bytes(key.private_bytes(pem, pkcs8, serialization.NoEncryption()))
+        spki = serialization.PublicFormat.SubjectPublicKeyInfo
+        public.write_bytes(key.public_key().public_bytes(pem, spki))
+        return KeyPair(kind, private, public)
+
+    def authority(
+        self, issuer: Certified | None = None, kind: str = "p256", *, path_length=None, **options
+    ) -> Certified:
+        """An authority: a root, or one below `issuer`."""
+        usage = options.pop("usage", ["key_cert_sign"])
+        options.setdefault("life", (-30 * DAY, 30 * DAY))
+        options.setdefault("subject", f"Authority {self.made}")
+        constraints = x509.BasicConstraints(ca=True, path_length=path_length)
+        return self.issue(issuer, self.new_key(kind), constraints, usage=usage, **options)
+
+    def signer(self, issuer: Certified, kind: str = "p256", *, key=None, **options) -> Certified:
+        """A publisher: `names` are pairs of `email`, `uri` or `dns`, and the name."""
+        options.setdefault("names", [("email", "release@acme.example")])
+        options.setdefault("purposes", [ExtendedKeyUsageOID.CODE_SIGNING])
+        options.setdefault("subject", "Acme Release")
+        constraints = x509.BasicConstraints(ca=options.pop("ca", False), path_length=None)
+        return self.issue(issuer, key or self.new_key(kind), constraints, **options)
+
+    def timestamper(self, issuer: Certified, kind: str = "p256", **options) -> Certified:
+        """A timestamp authority's signer (RFC 3161, section 2.3)."""
+        options.setdefault("purposes", [ExtendedKeyUsageOID.TIME_STAMPING])
+        options.setdefault("purposes_critical", True)
+        options.setdefault("life", (-20 * DAY, 20 * DAY))
+        return self.signer(issuer, kind, names=[], subject="Time", **options)
+
+    def issue(
+        self,
+        issuer: Certified | None,
+        key: KeyPair,
+        constraints: x509.BasicConstraints,
+        *,
+        subject: str,
+        usage=("digital_signature",),
+        purposes=(),
+        purposes_critical: bool = False,
+        names=(),
+        life=(-10 * DAY, 10 * DAY),
+        extensions=(),
+    ) -> Certified:
+        """`life` is two times, or two distances from now."""
+        now = datetime.datetime.now(datetime.UTC)
+        begin, end = (now + time if isinstance(time, datetime.timedelta) else time for time in life)
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)])
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(issuer.certificate.subject if issuer else subject)
+            .public_key(key.load_public())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(begin)
+            .not_valid_after(end)
+            .add_extension(constraints, critical=True)
+        )
+        if usage:
+            every = ["digital_signature", "content_commitment", "key_encipherment", "data_encipherment"]
+            every += ["key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "decipher_only"]
+            usages = x509.KeyUsage(**{name: name in usage for name in every})
+            builder = builder.add_extension(usages, critical=True)
+        if purposes:
+            builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), purposes_critical)
+        if names:
+            alternative = [ALTERNATIVE_NAMES[kind](name) for kind, name in names]
+            builder = builder.add_extension(x509.SubjectAlternativeName(alternative), critical=False)
+        for extension in extensions:
+            builder = builder.add_extension(extension, critical=True)
+        signer = issuer.key if issuer else key
+        hash = HASHES_OF_KINDS.get(signer.algorithm, hashes.SHA256())
+        certificate = builder.sign(signer.load_private(), hash)
+        path = self.new_path("pem")
+        path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        return Certified(key, path, issuer)
+
+
+@pytest.fixture(scope="session")
+def certifier(tmp_path_factory) -> Certifier:
+    return Certifier(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="session")
+def publisher(certifier) -> Certified:
+    """A publisher with a certificate, an authority above and a root above that."""
+    return certifier.signer(certifier.authority(certifier.authority(kind="p384")))
+
+
+# Timestamps.
+
+TSA_CONFIGURATION = """
+[tsa]
+default_tsa = authority
+[authority]
+serial = {serial}
+crypto_device = builtin
+signer_digest = sha256
+default_policy = 1.2.3.4.1
+digests = {digests}
+accuracy = secs:1
+ess_cert_id_alg = sha256
+"""
+
+
+class TimestampServer:
+    """A timestamp authority on loopback that answers with `openssl ts -reply`.
+
+    A test sets `answer` to something else to make it misbehave: it takes a query and returns the
+    body of the answer, a status with a body, or None to close the connection without a word.
+    """
+
+    def __init__(self, folder: pathlib.Path, signer: Certified) -> None:
+        self.folder = folder
+        self.signer = signer
+        self.digests = "sha256"
+        self.answer = self.reply
+        self.queries: list[bytes] = []
+        self.types: list[str | None] = []
+        server = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                query = self.rfile.read(int(self.headers["Content-Length"]))
+                server.queries.append(query)
+                server.types.append(self.headers["Content-Type"])
+                answer = server.answer(query)
+                if answer is None:
+                    self.close_connection = True
+                    return
+                status, body = answer if isinstance(answer, tuple) else (200, answer)
+                self.send_response(status)
+                self.send_header("Content-Type", "application/timestamp-reply")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *arguments):
+                pass
+
+        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.thread = threading.Thread(target=self.http.serve_forever, daemon=True)
+        self.thread.start()
+
+    def close(self) -> None:
+        self.http.shutdown()
+        self.thread.join()
+        self.http.server_close()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.http.server_port}/"
+
+    @property
+    def root(self) -> pathlib.Path:
+        return self.signer.root
+
+    def reply(self, query: bytes, signer: Certified | None = None) -> bytes:
+        """What `openssl ts -reply` answers."""
+        signer = signer or self.signer
+        configuration, asked, answered = (self.folder / f"tsa.{end}" for end in ("cnf", "tsq", "tsr"))
+        (self.folder / "serial").write_text("01\n")
+        text = TSA_CONFIGURATION.format(serial=self.folder / "serial", digests=self.digests)
+        configuration.write_text(text)
+        asked.write_bytes(query)
+        chain = self.folder / "chain.pem"
+        chain.write_bytes(b"".join(authority.path.read_bytes() for authority in signer.above))
+        key = ["-signer", signer.path, "-inkey", signer.key.private, "-chain", chain]
+        files = ["-queryfile", asked, "-out", answered, "-config", configuration]
+        run_ok(["openssl", "ts", "-reply", *key, *files])
+        return answered.read_bytes()
+
+
+@pytest.fixture
+def tsa(tmp_path, certifier) -> Iterator[TimestampServer]:
+    """A timestamp authority with a root of its own."""
+    folder = tmp_path / "tsa"
+    folder.mkdir()
+    server = TimestampServer(folder, certifier.timestamper(certifier.authority()))
+    yield server
+    server.close()

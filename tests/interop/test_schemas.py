@@ -5,12 +5,10 @@ digests are recomputed here, from the files alone.
 """
 
 import hashlib
-import json
 
 import blake3
 import jsonschema
 import pytest
-import referencing
 
 HASHES = {
     "sha256": hashlib.sha256,
@@ -19,33 +17,6 @@ HASHES = {
 }
 FORMS = [(hash, None) for hash in HASHES] + [("sha256", 1000), ("blake2b", 1000)]
 ALGORITHMS = ["p256", "p384", "p521", "ed25519"]
-
-
-@pytest.fixture(scope="module")
-def validate(vectors):
-    """Validates a document against one of the schemas; what these refer to comes from disk."""
-    documents = [json.loads(path.read_text()) for path in vectors.glob("spec/*.schema.json")]
-    resources = [
-        (schema["$id"], referencing.Resource.from_contents(schema)) for schema in documents
-    ]
-    registry = referencing.Registry().with_resources(resources)
-
-    def validate(document, name):
-        schema = {"$ref": f"https://model_signing/{name}/v1.0/schema"}
-        jsonschema.Draft202012Validator(schema, registry=registry).validate(document)
-
-    return validate
-
-
-@pytest.fixture(scope="module")
-def validate_bundle(validate):
-    def validate_bundle(bundle):
-        validate(bundle.document, "bundle")
-        validate(bundle.envelope, "envelope")
-        validate(bundle.statement, "statement")
-        validate(bundle.statement["predicate"], "predicate")
-
-    return validate_bundle
 
 
 def options_of(form):
