@@ -14,12 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from . import _native
+from ._errors import NotCheckedError, printable_sentence
 from ._trust import Paths, Trust, check_trust, paths
 
 if TYPE_CHECKING:
     from typing import Union
 
     PathLike = Union[str, os.PathLike[str]]
+
+# Files of a model that are open at a time; a process may often have 1024, and each copy takes one.
+_OPEN_AT_ONCE = 64
 
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
@@ -62,24 +66,43 @@ def verified_folder(
     reader = _native.Reader(path, paths(signature), trust)
     names = [name for name in reader.names() if wanted is None or wanted(name)]
     with ExitStack() as stack:
-        files = [reader.open_file(name) for name in names]
-        descriptors = [_memory(stack, file.size) for file in files]
-        reader.load_files(files, descriptors)
-        # Verified; from here on nobody can change it.
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=_private_folder())))
-        for name, descriptor in zip(names, descriptors, strict=True):
-            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
-            link = folder / name
-            link.parent.mkdir(parents=True, exist_ok=True)
-            # By process, so that helper processes of the library can read it too.
-            link.symlink_to(f"/proc/{os.getpid()}/fd/{descriptor}")
+        with _system_errors():
+            folder = _folder_of_copies(stack, reader, names)
         yield folder
 
 
+def _folder_of_copies(stack: ExitStack, reader: _native.Reader, names: list[str]) -> Path:
+    """Sealed copies under their names. The files themselves are open a few at a time."""
+    descriptors: list[int] = []
+    for first in range(0, len(names), _OPEN_AT_ONCE):
+        files = [reader.open_file(name) for name in names[first : first + _OPEN_AT_ONCE]]
+        copies = [_memory(stack, file.size) for file in files]
+        reader.load_files(files, copies)
+        descriptors += copies
+    # All are verified; from here on nobody can change them.
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=_private_folder(os.getpid()))))
+    for name, descriptor in zip(names, descriptors, strict=True):
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+        link = folder / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        # By process, so that helper processes of the library can read it too.
+        link.symlink_to(f"/proc/{os.getpid()}/fd/{descriptor}")
+    return folder
+
+
+@contextmanager
+def _system_errors() -> Iterator[None]:
+    """The system's refusals, such as of memory or of one more open file, as errors of this package."""
+    try:
+        yield
+    except OSError as error:
+        raise NotCheckedError(f"cannot make verified copies of the files: {printable_sentence(error)}", code="io") from error
+
+
 @functools.cache
-def _private_folder() -> str:
-    """A folder of this process alone: nobody else can put files where a library remembers that its own once lay."""
-    folder, owner = tempfile.mkdtemp(prefix="sentry-"), os.getpid()
+def _private_folder(owner: int) -> str:
+    """A folder of one process alone: nobody else can put files where a library remembers that its own once lay."""
+    folder = tempfile.mkdtemp(prefix="sentry-")
 
     def remove() -> None:
         if os.getpid() == owner:
@@ -107,8 +130,9 @@ def memory_file(reader: _native.Reader, file: _native.SignedFile) -> Iterator[Bi
         The file is not the signed one.
     """
     with ExitStack() as stack:
-        descriptor = _memory(stack, file.size)
-        reader.load_files([file], [descriptor])
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+        with _system_errors():
+            descriptor = _memory(stack, file.size)
+            reader.load_files([file], [descriptor])
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
         with open(f"/proc/self/fd/{descriptor}", "rb") as verified:
             yield verified

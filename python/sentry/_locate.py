@@ -31,6 +31,9 @@ def open_signed_file(
     """
     check_trust(trust)
     file = Path(path)
+    if isinstance(trust, _native.Policy) and trust.artifact is None and root is None and signature is None:
+        # A signature that somebody put beside the file would choose the name, and so the rule.
+        raise UsageError("say what the policy is asked about: Policy(path, artifact=...), root=... or signature=...")
     if root is None and signature is None and not Path(f"{file}.sig").is_file():
         root = file.parent
     if root is None:

@@ -68,6 +68,11 @@ class Policy:
     """
     def __new__(cls, /, path: str | PathLike[str], *, artifact: str | None = None) -> Policy: ...
     def __repr__(self, /) -> str: ...
+    @property
+    def artifact(self, /) -> str | None:
+        """
+        What the policy calls the model, if that was said.
+        """
     def rule_for(self, /, artifact: str) -> str:
         """
         The name of the rule that decides for an artifact.
@@ -311,6 +316,11 @@ class Verification:
     def aliases(self, /) -> list[str]:
         """
         Names in the module that are not signed and share the memory of a tensor that is, such as tied weights.
+        """
+    @property
+    def artifact(self, /) -> str | None:
+        """
+        The name under which the policy was asked.
         """
     @property
     def bytes(self, /) -> int:

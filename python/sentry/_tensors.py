@@ -100,9 +100,25 @@ def _module_tensors(module: Any) -> Iterator[tuple[str, Any, bool]]:
     for name, tensor in module.named_parameters(remove_duplicate=False):
         if name not in state:
             yield name, tensor, True
+        elif not _is_same(state[name], tensor):
+            raise _shown_by_hook(name)
     for name, tensor in module.named_buffers(remove_duplicate=False):
         if name not in state:
             yield name, tensor, False
+        elif not _is_same(state[name], tensor):
+            raise _shown_by_hook(name)
+
+
+def _is_same(shown: Any, held: Any) -> bool:
+    """Whether what a state shows is what the module computes with; what has no plain memory is refused elsewhere."""
+    try:
+        return bool(shown.data_ptr() == held.data_ptr())
+    except RuntimeError:
+        return True
+
+
+def _shown_by_hook(name: str) -> UsageError:
+    return UsageError(f'the module shows another tensor as "{printable(name)}" of its state than it computes with: pass its tensors as a mapping')
 
 
 def batches(model: object) -> Iterator[list[View]]:

@@ -8,12 +8,12 @@ use sentry::{Fill, ManifestError, Receiver, TensorInfo};
 
 /// A run of bytes that Python owns and keeps alive for as long as the call lasts that it was passed to.
 #[derive(Debug, Clone, Copy)]
-pub struct Memory {
+pub struct TensorBytes {
     address: usize,
     length: usize,
 }
 
-impl Memory {
+impl TensorBytes {
     /// Memory at an address that a library such as torch reports.
     pub fn new(address: usize, length: usize) -> io::Result<Self> {
         if (address == 0 && length > 0) || address.checked_add(length).is_none() || isize::try_from(length).is_err() {
@@ -56,7 +56,7 @@ impl Memory {
 #[derive(Debug)]
 pub struct TensorMemory {
     /// In the order of the file.
-    tensors: Vec<(Range<u64>, Memory)>,
+    tensors: Vec<(Range<u64>, TensorBytes)>,
 }
 
 impl TensorMemory {
@@ -67,7 +67,7 @@ impl TensorMemory {
         }
         let room = |(tensor, &address): (&TensorInfo, &usize)| {
             let length = usize::try_from(tensor.range.end - tensor.range.start).map_err(io::Error::other)?;
-            Ok((tensor.range.clone(), Memory::new(address, length)?))
+            Ok((tensor.range.clone(), TensorBytes::new(address, length)?))
         };
         Ok(Self { tensors: tensors.iter().zip(addresses).map(room).collect::<io::Result<_>>()? })
     }

@@ -18,6 +18,8 @@ pub struct Verification {
     timestamp: Option<String>,
     /// The rule of the policy that decided, if one did.
     rule: Option<String>,
+    /// The name under which the policy was asked.
+    artifact: Option<String>,
     /// The name under which the model was signed. Nothing was checked against it.
     subject: String,
     /// The version that the signer stated.
@@ -68,7 +70,8 @@ impl Verification {
             fingerprint: verified.identity().fingerprint().to_owned(),
             signers: signatures.iter().map(|signature| signature.identity().to_string()).collect(),
             timestamp: signatures[0].timestamp().map(|time| time.to_string()),
-            rule: verified.rule().map(str::to_owned),
+            rule: verified.decided_by().map(|decided| decided.rule.clone()),
+            artifact: verified.decided_by().map(|decided| decided.artifact.clone()),
             subject: subject.to_owned(),
             version,
             payload_sha256: verified.payload_sha256().to_hex(),

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use sentry::{Algorithm, Cpu, Dtype, Error, MeasuredTensors, Signer, TensorView, TensorsVerifier};
 
 use crate::errors::{OrRaise, usage};
-use crate::memory::Memory;
+use crate::memory::TensorBytes;
 use crate::results::{Signature, Verification};
 use crate::trust::{Signing, Trust};
 
@@ -43,7 +43,7 @@ impl TensorDigests {
     fn add(&self, py: Python<'_>, views: Vec<View>) -> PyResult<()> {
         let mut memories = Vec::with_capacity(views.len());
         for view in &views {
-            memories.push(Memory::new(view.address, view.nbytes)?);
+            memories.push(TensorBytes::new(view.address, view.nbytes)?);
         }
         let mut tensors = Vec::with_capacity(views.len());
         for (view, memory) in views.into_iter().zip(&memories) {

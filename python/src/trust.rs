@@ -121,6 +121,12 @@ impl Policy {
         Ok(Self { policy: read_policy(&path).or_raise(py)?, artifact, path })
     }
 
+    /// What the policy calls the model, if that was said.
+    #[getter]
+    fn artifact(&self) -> Option<&str> {
+        self.artifact.as_ref().map(ArtifactName::as_str)
+    }
+
     /// The name of the rule that decides for an artifact.
     ///
     /// Raises

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable
@@ -345,6 +346,26 @@ def test_a_folder_deep_in_the_model_that_becomes_a_link_is_not_followed(model: P
     for load in (lambda: reader.read(f"sub/{WEIGHTS}"), lambda: sentry.load_model(model, trust=trust)):
         rejected(load, sentry.PathError, "special_file")
     rejected(lambda: sentry.verify_model(model, trust=trust), sentry.PathError, "symlink")
+
+
+def test_another_header_than_the_one_that_is_hashed_does_not_count(key: sentry.PrivateKey, trust: sentry.PublicKey) -> None:
+    # A file system in memory, where writing through a mapping leaves no trace in the times of a file.
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as place:
+        model = Path(place) / "model.safetensors"
+        safetensors.torch.save_file({"weight": torch.arange(8, dtype=torch.float16)}, model)
+        for options in ({"annotate": False}, {"annotate": False, "hash": "blake3"}, {"shard_size": 20}):
+            sentry.sign_model(model, key=key, **options)
+            with open(model, "r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+                at = mapped.find(b'"F16"')
+                mapped[at + 1 : at + 2] = b"I"
+                reader = Reader(model, [], trust)
+                files = reader.open_weights(None)
+                assert files[0].tensors()[0][1] == "I16"
+                # What is hashed is as it was signed; what was parsed is not.
+                mapped[at + 1 : at + 2] = b"F"
+                room = torch.empty(8, dtype=torch.int16)
+                rejected(lambda: reader.load_tensors(files, [[room.data_ptr()]]), sentry.ChangedError, "file_changed_while_read")
+            assert sentry.load_model(model, trust=trust)["weight"].dtype == torch.float16
 
 
 # -- after the check -----------------------------------------------------------------------------------------------------

@@ -38,6 +38,17 @@ pub enum Material {
     },
 }
 
+impl Material {
+    /// The method's name: `key`, `certificate` or `sigstore`.
+    pub const fn method(&self) -> &'static str {
+        match self {
+            Self::PublicKey(_) => "key",
+            Self::CertificateChain(_) => "certificate",
+            Self::Sigstore { .. } => "sigstore",
+        }
+    }
+}
+
 /// How a bundle names a public key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PublicKeyMaterial {

@@ -51,11 +51,19 @@ impl Command {
         matches!(self, Self::Sign(_) | Self::Verify(_) | Self::Policy(_))
     }
 
+    /// One of the signatures that were given, by its number from 1.
+    pub fn signature(&self, number: usize) -> Option<PathBuf> {
+        match self {
+            Self::Verify(arguments) => arguments.signature_paths().into_iter().nth(number.checked_sub(1)?),
+            _ => None,
+        }
+    }
+
     /// What an error is about: the artifact, and where its signature is or was to be.
     pub fn subject(&self) -> Subject {
         let (artifact, signature) = match self {
             Self::Sign(arguments) => (Some(&arguments.model), Some(arguments.signature_path())),
-            Self::Verify(arguments) => (Some(&arguments.model), arguments.signature_paths().into_iter().next()),
+            Self::Verify(arguments) => (Some(&arguments.model), only(arguments.signature_paths())),
             Self::Hash(Hash { model, .. }) => (Some(model), None),
             Self::Diff(Diff { signature, model, .. }) => (Some(model), Some(signature.clone())),
             Self::Inspect(Inspect { signature, .. }) => (None, Some(signature.clone())),
@@ -68,6 +76,11 @@ impl Command {
         };
         Subject { artifact: artifact.cloned(), signature, failure }
     }
+}
+
+/// The one signature that a report can be about; with several, an error says which it means.
+fn only(mut signatures: Vec<PathBuf>) -> Option<PathBuf> {
+    signatures.pop().filter(|_| signatures.is_empty())
 }
 
 /// What a report is about.

@@ -64,6 +64,10 @@ impl Output {
         let hint = known.and_then(|known| hint(command, known));
         // Our own errors carry their cause in the message; others have it in the chain.
         let message = match (known, &subject.signature) {
+            (Some(Error::Verify(VerifyError::OfSignature { number, source })), _) => match command.signature(*number) {
+                Some(path) => format!("\"{}\": {source}", printable_path(&path)),
+                None => format!("signature {number}: {source}"),
+            },
             (
                 Some(
                     known @ Error::Verify(

@@ -14,6 +14,9 @@ pub const MAX_TENSORS: usize = 1_000_000;
 /// Longest safetensors header in bytes, without its length field: the limit of the safetensors library.
 pub const MAX_SAFETENSORS_HEADER: u64 = 100_000_000;
 
+/// Longest index of safetensors files in bytes; one of 10,000 tensors has about a megabyte.
+pub const MAX_INDEX_BYTES: u64 = 100_000_000;
+
 /// Deepest nesting of a JSON document. Statements need 6.
 pub const MAX_JSON_DEPTH: usize = 32;
 

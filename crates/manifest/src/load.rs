@@ -52,6 +52,8 @@ impl Receiver for Memory {
         let start = usize::try_from(offset).map_err(io::Error::other)?;
         let end = start + bytes.len();
         if memory.len() < end {
+            let missing = end - memory.len();
+            memory.try_reserve(missing).map_err(|_| io::ErrorKind::OutOfMemory)?;
             memory.resize(end, 0);
         }
         memory[start..end].copy_from_slice(bytes);
@@ -264,13 +266,11 @@ fn jobs_of<'a, R: Receiver>(index: usize, load: &'a Load<'a, R>, signed: &[&'a R
             _ => What::Resource(resource, resource.shard.is_some_and(|shard| Some(shard.end) == last_end)),
         }));
     }
-    if let Some((head, _)) = load.header {
-        if jobs.iter().any(|job| matches!(job.what, What::Tensors(..))) {
-            // The data follows; this is read already.
-            receive(load, 0, &head.bytes)?;
-        } else {
-            jobs.push(job(What::SameHead(head)));
-        }
+    if let Some((head, _)) = load.header
+        && jobs.iter().any(|job| matches!(job.what, What::Tensors(..)))
+    {
+        // The data follows; this is read already.
+        receive(load, 0, &head.bytes)?;
     }
     Ok(jobs)
 }
@@ -293,8 +293,6 @@ enum What<'a> {
     Blake3,
     /// The data of a safetensors file, tensor by tensor.
     Tensors(&'a Head, &'a Header),
-    /// The head of a file whose digests are not by tensor: it must be the one that was parsed.
-    SameHead(&'a Head),
 }
 
 impl<R> Job<'_, R> {
@@ -308,6 +306,12 @@ impl<R> Job<'_, R> {
         }
     }
 
+    /// What the parsed head has from an offset of the file on, if that lies in the head.
+    fn head_beyond(&self, offset: u64) -> Option<&[u8]> {
+        let (head, _) = self.load.header?;
+        head.bytes.get(usize::try_from(offset).ok()?..).filter(|rest| !rest.is_empty())
+    }
+
     fn requests(&self) -> Vec<Request> {
         let size = self.load.file.file.size;
         let blake3 = |range| Request { range, algorithm: ALGORITHM };
@@ -318,7 +322,6 @@ impl<R> Job<'_, R> {
             }
             What::Blake3 => vec![blake3(0..size)],
             What::Tensors(_, header) => header.tensors[self.tensors(header)].iter().map(|tensor| blake3(tensor.range.clone())).collect(),
-            What::SameHead(head) => vec![blake3(0..head.bytes.len() as u64)],
         }
     }
 }
@@ -346,17 +349,16 @@ impl<R: Receiver> FileJob for Job<'_, R> {
     }
 
     fn receive(&self, _: &FileStamp, offset: u64, bytes: &[u8]) -> Result<(), ManifestError> {
-        match self.what {
-            What::SameHead(_) => Ok(()),
-            _ => receive(self.load, offset, bytes),
+        // What is compared here is what is hashed: another header than the parsed one cannot pass, whenever it came.
+        if self.head_beyond(offset).is_some_and(|head| !head.iter().zip(bytes).all(|(parsed, read)| parsed == read)) {
+            return Err(changed(&self.load.file.path, "its header is another"));
         }
+        receive(self.load, offset, bytes)
     }
 
     fn receive_in_place(&self, _: &FileStamp, offset: u64, length: usize, fill: &mut Fill<'_>) -> Option<Result<(), ManifestError>> {
-        match self.what {
-            What::SameHead(_) => None,
-            _ => self.load.receiver.receive_in_place(offset, length, fill),
-        }
+        // Bytes of the head have to pass by `receive`.
+        if self.head_beyond(offset).is_some() { None } else { self.load.receiver.receive_in_place(offset, length, fill) }
     }
 
     fn finish(&self, file: &File, stamp: &FileStamp, digests: Vec<Digest>) -> Result<Self::Output, ManifestError> {
@@ -374,8 +376,6 @@ impl<R: Receiver> FileJob for Job<'_, R> {
             What::Tensors(head, header) => {
                 Some(Found::Tensors { header: head.digest, tensors: self.tensors(header).zip(digests).collect() })
             }
-            What::SameHead(head) if first != Some(head.digest) => return Err(changed(path, "its header is another")),
-            What::SameHead(_) => None,
         };
         Ok((self.index, found))
     }

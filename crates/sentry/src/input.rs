@@ -97,7 +97,8 @@ pub fn read_policy(path: &Path) -> Result<Policy, Error> {
 }
 
 /// What a policy calls the artifact at a path, unless its user says otherwise: the last part of the path, or the
-/// `organisation/name` of a snapshot in the hub's cache (`models--organisation--name/snapshots/REVISION`).
+/// `organisation/name` of a snapshot in the hub's cache (`models--organisation--name/snapshots/REVISION`); that of a dataset or
+/// space begins with `datasets/` or `spaces/`, as in the hub's addresses.
 ///
 /// # Errors
 /// [`Error::Options`] for a path that ends with no name, such as `.`, or with none that a policy can have.
@@ -111,8 +112,15 @@ fn hub_name(snapshot: &Path) -> Option<String> {
     let snapshots = snapshot.parent()?;
     let repository = snapshots.parent()?.file_name()?.to_str()?;
     let (kind, name) = repository.split_once("--")?;
-    let is_cache = snapshots.file_name()? == "snapshots" && ["models", "datasets", "spaces"].contains(&kind);
-    is_cache.then(|| name.replace("--", "/"))
+    if snapshots.file_name()? != "snapshots" {
+        return None;
+    }
+    let name = name.replace("--", "/");
+    match kind {
+        "models" => Some(name),
+        "datasets" | "spaces" => Some(format!("{kind}/{name}")),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -127,6 +135,7 @@ mod tests {
             ("/a/b/", "b"),
             ("hub/models--acme--llama/snapshots/1a2b", "acme/llama"),
             ("hub/models--gpt2/snapshots/1a2b", "gpt2"),
+            ("hub/datasets--acme--llama/snapshots/1a2b", "datasets/acme/llama"),
             ("hub/models--acme--llama/blobs/1a2b", "1a2b"),
             ("hub/other--acme--llama/snapshots/1a2b", "1a2b"),
         ] {

@@ -58,8 +58,8 @@ pub use sentry_manifest::{
     TensorDigest, TensorView, printable, printable_path,
 };
 pub use sentry_trust::{
-    ArtifactName, ArtifactNameError, CertificateError, CertificateSigner, Decision, Difference, DifferenceKind, ExpectedName, Identity,
-    KeyAlgorithm, KeyError, Model, ModelInMemory, ModelStatement, Policy, PolicyError, PolicySigner, PrivateKey, PublicKey, Roots, Rule,
-    SignError, SignedStatement, Signer, StatementKind, SubjectName, TimestampAuthorities, TimestampError, TrustedCertificates, TrustedKey,
-    UnverifiedBundle, Verified, VerifiedSignature, Verifier, VerifyError, Violation,
+    ArtifactName, ArtifactNameError, CertificateError, CertificateSigner, DecidedBy, Decision, Difference, DifferenceKind, ExpectedName,
+    Identity, KeyAlgorithm, KeyError, Model, ModelInMemory, ModelStatement, Policy, PolicyError, PolicySigner, PrivateKey, PublicKey,
+    Roots, Rule, SignError, SignedStatement, Signer, StatementKind, SubjectName, TimestampAuthorities, TimestampError, TrustedCertificates,
+    TrustedKey, UnverifiedBundle, Verified, VerifiedSignature, Verifier, VerifyError, Violation,
 };

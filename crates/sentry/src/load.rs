@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use sentry_bundle::Statement;
 use sentry_hash::Cpu;
+use sentry_manifest::limits::MAX_INDEX_BYTES;
 use sentry_manifest::load::{Head, Load, Memory, Part, Receiver, SignedFile, load};
 use sentry_manifest::safetensors::Header;
 use sentry_manifest::{Annotation, Index, ManifestError, ModelTree, ResourcePath, Weights, printable};
@@ -134,8 +135,11 @@ impl ModelReader {
     /// # Errors
     /// As [`ModelReader::open_file`] and [`ModelReader::load`].
     pub fn read(&self, path: &ResourcePath) -> Result<Vec<u8>, Error> {
-        let file = self.open_file(path)?;
-        let loaded = self.load(vec![(&file, Part::Whole, Memory::default())], &())?;
+        self.read_open(&self.open_file(path)?)
+    }
+
+    fn read_open(&self, file: &OpenFile) -> Result<Vec<u8>, Error> {
+        let loaded = self.load(vec![(file, Part::Whole, Memory::default())], &())?;
         // One file, hence one memory.
         Ok(loaded.into_value().into_iter().next().map(Memory::into_bytes).unwrap_or_default())
     }
@@ -155,7 +159,13 @@ impl ModelReader {
         let files: Vec<OpenFile> = match weights {
             Weights::Files(paths) => paths.iter().map(|path| self.open_file(path)).collect::<Result<_, _>>()?,
             Weights::Index(path) => {
-                let index = Index::parse(&self.read(&path)?, &path, manifest)?;
+                let file = self.open_file(&path)?;
+                let found = file.size();
+                if found > MAX_INDEX_BYTES {
+                    let reason = format!("it has {found} bytes, at most {MAX_INDEX_BYTES} are allowed");
+                    return Err(ManifestError::Index { path: path.in_model(), reason }.into());
+                }
+                let index = Index::parse(&self.read_open(&file)?, &path, manifest)?;
                 let files: Vec<_> = index.files().map(|path| self.open_file(path)).collect::<Result<_, _>>()?;
                 for file in &files {
                     index.check(&path, file.path(), tensor_names(file))?;

@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use sentry_bundle::BundleError;
 use sentry_bundle::limits::MAX_BUNDLE_BYTES;
 use sentry_manifest::{ManifestError, ModelPath, ModelTree, printable_path};
-use sentry_trust::{SignedStatement, UnverifiedBundle, Verified, Verifier, verify_together};
+use sentry_trust::{SignedStatement, UnverifiedBundle, Verified, Verifier, VerifyError, verify_together};
 
 use crate::Error;
 
@@ -65,7 +65,13 @@ pub fn signature_paths(model: &Path, named: &[PathBuf]) -> Vec<PathBuf> {
 /// # Errors
 /// As [`read_bundle`], and [`Error::Verify`].
 pub fn read_verified<S: SignedStatement>(signatures: &[PathBuf], verifier: &dyn Verifier) -> Result<Verified<S>, Error> {
-    let bundles = signatures.iter().map(|path| read_bundle(path)).collect::<Result<Vec<_>, _>>()?;
+    let read = |(number, path): (usize, &PathBuf)| match read_bundle(path) {
+        Err(Error::Verify(error)) if signatures.len() > 1 => {
+            Err(Error::Verify(VerifyError::OfSignature { number, source: Box::new(error) }))
+        }
+        result => result,
+    };
+    let bundles = (1..).zip(signatures).map(read).collect::<Result<Vec<_>, _>>()?;
     Ok(verify_together(bundles, verifier)?)
 }
 

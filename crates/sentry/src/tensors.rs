@@ -58,8 +58,8 @@ pub struct TensorsVerifier {
 }
 
 impl TensorsVerifier {
-    /// Checks signatures, one unless a policy asks for several, which are about tensors or about files with digests of their tensors. Of the latter the model in
-    /// memory must have those of `weights`, or of the files that [`Weights::of`] finds.
+    /// Checks signatures, one unless a policy asks for several, which are about tensors or about files with digests of their
+    /// tensors. Of the latter the model in memory must have those of `weights`, or of the files that [`Weights::of`] finds.
     ///
     /// # Errors
     /// Any [`Error`] about the signature.

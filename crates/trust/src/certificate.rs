@@ -19,6 +19,8 @@ mod error;
 mod leaf;
 mod name;
 mod path;
+#[cfg(test)]
+mod pkits;
 mod signer;
 
 use jiff::Timestamp;
@@ -35,7 +37,7 @@ use crate::timestamp::TimestampAuthorities;
 use crate::verified::VerifiedSignature;
 use crate::verifier::SingleSigner;
 use crate::{SignatureError, VerifyError};
-use leaf::Leaf;
+use leaf::{CODE_SIGNING, Leaf};
 
 /// Whom a certificate has to name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,11 +100,8 @@ impl Sealed for TrustedCertificates {}
 impl SingleSigner for TrustedCertificates {
     fn verify_one(&self, bundle: &Bundle) -> Result<VerifiedSignature, VerifyError> {
         // 2
-        let method = |found| VerifyError::Method { found, expected: "certificate" };
-        let chain = match &bundle.material {
-            Material::CertificateChain(chain) => chain,
-            Material::PublicKey(_) => return Err(method("key")),
-            Material::Sigstore { .. } => return Err(method("sigstore")),
+        let Material::CertificateChain(chain) = &bundle.material else {
+            return Err(VerifyError::Method { found: bundle.material.method(), expected: "certificate" });
         };
         let authorities = self.timestamps.as_ref();
         let timestamp = authorities.map_or(Ok(None), |authorities| authorities.verify(&bundle.timestamps, &bundle.signature))?;
@@ -130,7 +129,7 @@ impl TrustedCertificates {
         leaf.check_usage()?;
         // a to c
         match (leaf.is_authority, self.allow_authority_leaf) {
-            (false, _) => self.roots.check_path(&CertificateDer::from(first.as_slice()), &others, time)?,
+            (false, _) => self.roots.check_path(&CertificateDer::from(first.as_slice()), &others, &CODE_SIGNING, time)?,
             (true, true) => authority_leaf::check_path(&self.roots, &leaf, &others, time)?,
             (true, false) => return Err(CertificateError::AuthorityLeaf { subject: leaf.subject.clone() }),
         }

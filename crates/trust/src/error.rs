@@ -170,6 +170,14 @@ pub enum VerifyError {
     /// A policy asks for something else.
     #[error(transparent)]
     Policy(#[from] Violation),
+    /// One of several signatures is wrong.
+    #[error("signature {number}: {source}")]
+    OfSignature {
+        /// Which of those that were given, from 1.
+        number: usize,
+        /// What is wrong with it.
+        source: Box<VerifyError>,
+    },
     /// Signatures of several signers say different things.
     #[error("the signatures are not about the same content with the same digests and version")]
     Disagree,
@@ -191,6 +199,11 @@ pub enum VerifyError {
 }
 
 impl VerifyError {
+    /// An error of one signature, which says so where there are several.
+    pub(crate) fn of_signature(given: usize, number: usize, error: Self) -> Self {
+        if given > 1 { Self::OfSignature { number, source: Box::new(error) } } else { error }
+    }
+
     /// A stable name of this error for programs.
     pub fn code(&self) -> &'static str {
         match self {
@@ -201,6 +214,7 @@ impl VerifyError {
             Self::Certificate(error) => error.code(),
             Self::Timestamp(error) => error.code(),
             Self::Policy(error) => error.code(),
+            Self::OfSignature { source, .. } => source.code(),
             Self::Disagree => "signatures_disagree",
             Self::Signature(error) => error.code(),
             Self::Manifest(error) => error.code(),
@@ -213,6 +227,7 @@ impl VerifyError {
     pub fn is_unchecked(&self) -> bool {
         match self {
             Self::Method { .. } | Self::SigstoreUnsupported | Self::NoTensors { .. } | Self::SignatureNumber { .. } => true,
+            Self::OfSignature { source, .. } => source.is_unchecked(),
             Self::Manifest(error) => error.is_unchecked(),
             Self::Timestamp(error) => error.is_unchecked(),
             Self::Bundle(_) | Self::Signature(_) | Self::Certificate(_) | Self::Policy(_) | Self::Disagree | Self::Differs(_) => false,

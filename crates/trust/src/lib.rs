@@ -45,4 +45,4 @@ pub use signer::{Signable, Signer, sign};
 pub use statement::{Facts, ModelStatement, SignedStatement, StatementKind};
 pub use timestamp::{TimestampAuthorities, TimestampError, Timestamper};
 pub use verified::{Identity, Model, UnverifiedBundle, Verified, VerifiedSignature, verify_together};
-pub use verifier::{TrustedKey, Verifier};
+pub use verifier::{DecidedBy, TrustedKey, Verifier};

@@ -107,10 +107,9 @@ impl SingleSigner for PolicySigner {
             Method::Key { key, timestamps: None } => TrustedKey::new(key).verify_one(bundle),
             Method::Key { key, timestamps: Some(authorities) } => TrustedKey::new(key).with_timestamps(authorities).verify_one(bundle),
             Method::Certificates(certificates) => certificates.verify_one(bundle),
-            Method::Sigstore { .. } => match &bundle.material {
-                sentry_bundle::Material::Sigstore { .. } => Err(VerifyError::SigstoreUnsupported),
-                sentry_bundle::Material::PublicKey(_) => Err(VerifyError::Method { found: "key", expected: "sigstore" }),
-                sentry_bundle::Material::CertificateChain(_) => Err(VerifyError::Method { found: "certificate", expected: "sigstore" }),
+            Method::Sigstore { .. } => match bundle.material.method() {
+                "sigstore" => Err(VerifyError::SigstoreUnsupported),
+                found => Err(VerifyError::Method { found, expected: "sigstore" }),
             },
         }
     }

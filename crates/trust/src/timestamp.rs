@@ -4,6 +4,8 @@
 //! are the choice of its certificate, which the library leaves to its caller, and what RFC 3161 asks of that certificate.
 
 mod error;
+#[cfg(test)]
+mod published;
 
 use std::time::Duration;
 
@@ -33,6 +35,10 @@ use crate::certificate::Roots;
 const TIME_STAMPING: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.8");
 /// RFC 5754, section 2.2: `id-sha256`.
 const SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.1");
+/// RFC 5652, section 11.1: `id-contentType`.
+const CONTENT_TYPE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.3");
+/// RFC 3161, section 2.4.2: `id-ct-TSTInfo`.
+const TST_INFO: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.1.4");
 /// RFC 5480: `id-ecPublicKey`.
 const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 
@@ -71,6 +77,7 @@ impl TimestampAuthorities {
     fn verify_one(&self, timestamp: &[u8], signature: &[u8]) -> Result<Timestamp, TimestampError> {
         let parsed = Parsed::read(timestamp)?;
         parsed.check_imprint(signature)?;
+        parsed.check_content_type()?;
         let (signer, others) = parsed.signer()?;
         check_signer(&signer)?;
         let der = |certificate: &Certificate| certificate.to_der().map(DerCertificate::new).map_err(malformed);
@@ -146,9 +153,9 @@ impl Parsed {
     /// Reads a response, or the token in one alone.
     fn read(der: &[u8]) -> Result<Self, TimestampError> {
         let token = match TimeStampResp::from_der(der) {
-            Ok(response) => {
-                response.time_stamp_token.ok_or_else(|| TimestampError::Malformed { reason: "the authority refused".to_owned() })?
-            }
+            // RFC 3161, section 2.4.2: 0 is granted, 1 granted with changes; nothing else comes with a timestamp.
+            Ok(TimeStampResp { status, time_stamp_token: Some(token) }) if (status.status as u8) <= 1 => token,
+            Ok(_) => return Err(TimestampError::Malformed { reason: "the authority refused".to_owned() }),
             Err(_) => ContentInfo::from_der(der).map_err(malformed)?,
         };
         let signed: SignedData = token.content.decode_as().map_err(malformed)?;
@@ -169,6 +176,16 @@ impl Parsed {
             return Err(TimestampError::Mismatch { reason: "it is of another signature".to_owned() });
         }
         Ok(())
+    }
+
+    /// RFC 5652, section 11.1: what the authority signed says that it is a timestamp. The library reads only the unsigned type.
+    fn check_content_type(&self) -> Result<(), TimestampError> {
+        let attributes = self.signed.signer_infos.0.iter().filter_map(|signer| signer.signed_attrs.as_ref()).flat_map(|set| set.iter());
+        let types: Vec<_> = attributes.filter(|attribute| attribute.oid == CONTENT_TYPE).flat_map(|found| found.values.iter()).collect();
+        match types[..] {
+            [only] if only.decode_as() == Ok(TST_INFO) => Ok(()),
+            _ => Err(TimestampError::Malformed { reason: "what its authority signed is not a timestamp".to_owned() }),
+        }
     }
 
     /// The certificate of its one signer, and the others that it carries.

@@ -23,6 +23,7 @@ use sentry_manifest::Measured;
 
 use crate::certificate::SubjectName;
 use crate::compare::{Listing, differences, pair_names};
+use crate::verifier::DecidedBy;
 use crate::{KeyAlgorithm, SignedStatement, Verifier, VerifyError};
 
 /// Something whose signature was checked, with who signed it. Only this module can make one.
@@ -37,7 +38,7 @@ pub struct Verified<T> {
 struct Evidence {
     /// At least one.
     signatures: Vec<VerifiedSignature>,
-    rule: Option<String>,
+    decided_by: Option<DecidedBy>,
 }
 
 /// A signature that holds, of someone whom the caller trusts.
@@ -91,8 +92,8 @@ impl<T> Verified<T> {
     }
 
     /// The rule of the policy that decided, if one did.
-    pub fn rule(&self) -> Option<&str> {
-        self.evidence.rule.as_deref()
+    pub fn decided_by(&self) -> Option<&DecidedBy> {
+        self.evidence.decided_by.as_ref()
     }
 
     /// What was verified, to keep.
@@ -229,11 +230,13 @@ pub fn verify_together<S: SignedStatement>(bundles: Vec<UnverifiedBundle>, verif
         return Err(VerifyError::SignatureNumber { found: bundles.len() });
     }
     let mut agreed: Option<S> = None;
-    for (bundle, signature) in bundles.iter().zip(&signatures) {
+    let signatures_given = bundles.len();
+    for (number, (bundle, signature)) in (1..).zip(bundles.iter().zip(&signatures)) {
+        let of_this = |error| VerifyError::of_signature(signatures_given, number, error);
         // 5
-        let statement = S::parse(&bundle.payload)?;
+        let statement = S::parse(&bundle.payload).map_err(|error| of_this(error.into()))?;
         // b
-        verifier.accept(&statement.facts(), signature)?;
+        verifier.accept(&statement.facts(), signature).map_err(of_this)?;
         // c
         agreed = Some(match agreed {
             None => statement,
@@ -241,7 +244,7 @@ pub fn verify_together<S: SignedStatement>(bundles: Vec<UnverifiedBundle>, verif
         });
     }
     let value = agreed.ok_or(VerifyError::SignatureNumber { found: 0 })?;
-    Ok(Verified { value, evidence: Evidence { signatures, rule: verifier.rule().map(str::to_owned) } })
+    Ok(Verified { value, evidence: Evidence { signatures, decided_by: verifier.decided_by() } })
 }
 
 /// A model whose every byte is the signed one.

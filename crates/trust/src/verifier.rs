@@ -27,9 +27,18 @@ pub trait Verifier: Sealed {
     }
 
     /// The rule of a policy that decides here, if it is one.
-    fn rule(&self) -> Option<&str> {
+    fn decided_by(&self) -> Option<DecidedBy> {
         None
     }
+}
+
+/// The rule of a policy that decided, and under which name the artifact was looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DecidedBy {
+    /// The rule's name.
+    pub rule: String,
+    /// What the caller calls the artifact.
+    pub artifact: String,
 }
 
 /// Trust in one signer, who signs once.
@@ -103,11 +112,8 @@ impl Sealed for TrustedKey<'_> {}
 impl SingleSigner for TrustedKey<'_> {
     fn verify_one(&self, bundle: &Bundle) -> Result<VerifiedSignature, VerifyError> {
         // 2
-        let method = |found| VerifyError::Method { found, expected: "key" };
-        let material = match &bundle.material {
-            Material::PublicKey(material) => material,
-            Material::CertificateChain(_) => return Err(method("certificate")),
-            Material::Sigstore { .. } => return Err(method("sigstore")),
+        let Material::PublicKey(material) = &bundle.material else {
+            return Err(VerifyError::Method { found: bundle.material.method(), expected: "key" });
         };
         // 3
         self.check_labels(material)?;

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use sentry::{GIT_PATHS, Identity, Manifest, Method, Model, Verified, VerifiedSignature, VerifyOptions, printable, printable_path, uris};
+use sentry::{
+    DecidedBy, GIT_PATHS, Identity, Manifest, Method, Model, Verified, VerifiedSignature, VerifyOptions, printable, printable_path, uris,
+};
 use serde_json::{Value, json};
 
 use crate::args::Verify;
@@ -44,7 +46,8 @@ fn document(arguments: &Verify, options: &VerifyOptions, verified: &Verified<Mod
         "signature": options.signatures[0].display().to_string(),
         "signer": signer_json(verified.identity()),
         "signatures": signatures,
-        "rule": verified.rule(),
+        "rule": verified.decided_by().map(|decided| &decided.rule),
+        "artifact_name": verified.decided_by().map(|decided| &decided.artifact),
         "statement": {
             "predicate_type": uris::MODEL_SIGNING_V1,
             "subject": statement.subject,
@@ -106,8 +109,8 @@ fn report(arguments: &Verify, options: &VerifyOptions, verified: &Verified<Model
             text.push_str(&format!("\n  timestamp  {time}"));
         }
     }
-    if let Some(rule) = verified.rule() {
-        text.push_str(&format!("\n  allowed by rule \"{}\" of the policy", printable(rule)));
+    if let Some(DecidedBy { rule, artifact }) = verified.decided_by() {
+        text.push_str(&format!("\n  allowed by rule \"{}\" of the policy, for \"{}\"", printable(rule), printable(artifact)));
     }
     if let Some(version) = model.statement().version {
         text.push_str(&format!("\n  version    {version}"));

@@ -7,7 +7,6 @@
 
 use jiff::Timestamp;
 use rustls_pki_types::{AlgorithmIdentifier, CertificateDer, InvalidSignature, SignatureVerificationAlgorithm, alg_id};
-use webpki::ALL_VERIFICATION_ALGS;
 use x509_cert::der::asn1::{BitString, OctetString};
 use x509_cert::der::oid::{AssociatedOid, ObjectIdentifier};
 use x509_cert::der::{Decode, Encode};
@@ -20,7 +19,7 @@ use x509_cert::{Certificate, TbsCertificate, Version};
 
 use super::CertificateError;
 use super::leaf::{CODE_SIGNING, Leaf};
-use super::path::{Path, Roots};
+use super::path::{ALGORITHMS, Path, Roots};
 use crate::KeyAlgorithm;
 
 /// The number that RFC 5612 sets aside for examples: no real certificate is signed with it.
@@ -51,7 +50,7 @@ pub fn check_path(roots: &Roots, leaf: &Leaf, others: &[CertificateDer<'_>], tim
     let signature_algorithm = below.signature.clone();
     let signature = BitString::from_bytes(&[0]).map_err(malformed)?;
     let stand_in = Certificate { tbs_certificate: below, signature_algorithm, signature }.to_der().map_err(malformed)?;
-    let mut algorithms: Vec<&dyn SignatureVerificationAlgorithm> = ALL_VERIFICATION_ALGS.to_vec();
+    let mut algorithms: Vec<&dyn SignatureVerificationAlgorithm> = ALGORITHMS.to_vec();
     algorithms.push(&nobody);
     let mut all = vec![CertificateDer::from(leaf.der.as_slice())];
     all.extend(others.iter().cloned());

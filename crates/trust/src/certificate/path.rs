@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use sentry_manifest::printable;
-use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, VerifiedPath, anchor_from_trusted_cert};
+use webpki::{EndEntityCert, VerifiedPath, anchor_from_trusted_cert, aws_lc_rs};
 use x509_cert::Certificate;
 use x509_cert::der::asn1::UintRef;
 use x509_cert::der::oid::ObjectIdentifier;
@@ -23,6 +23,29 @@ const MAX_ROOTS: usize = 1000;
 
 /// RFC 8017: `rsaEncryption`.
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+
+/// How certificates may be signed. A list of our own: the library's grows with it.
+pub(super) const ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
+    aws_lc_rs::ECDSA_P256_SHA256,
+    aws_lc_rs::ECDSA_P256_SHA384,
+    aws_lc_rs::ECDSA_P256_SHA512,
+    aws_lc_rs::ECDSA_P384_SHA256,
+    aws_lc_rs::ECDSA_P384_SHA384,
+    aws_lc_rs::ECDSA_P384_SHA512,
+    aws_lc_rs::ECDSA_P521_SHA256,
+    aws_lc_rs::ECDSA_P521_SHA384,
+    aws_lc_rs::ECDSA_P521_SHA512,
+    aws_lc_rs::ED25519,
+    aws_lc_rs::RSA_PKCS1_2048_8192_SHA256,
+    aws_lc_rs::RSA_PKCS1_2048_8192_SHA384,
+    aws_lc_rs::RSA_PKCS1_2048_8192_SHA512,
+    aws_lc_rs::RSA_PKCS1_2048_8192_SHA256_ABSENT_PARAMS,
+    aws_lc_rs::RSA_PKCS1_2048_8192_SHA384_ABSENT_PARAMS,
+    aws_lc_rs::RSA_PKCS1_2048_8192_SHA512_ABSENT_PARAMS,
+    aws_lc_rs::RSA_PSS_2048_8192_SHA256_LEGACY_KEY,
+    aws_lc_rs::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
+    aws_lc_rs::RSA_PSS_2048_8192_SHA512_LEGACY_KEY,
+];
 
 /// The library verifies with no shorter RSA key.
 const MIN_RSA_BITS: usize = 2048;
@@ -95,7 +118,7 @@ impl Roots {
         purpose: &'static ObjectIdentifier,
         time: Timestamp,
     ) -> Result<(), CertificateError> {
-        self.check(&Path { leaf, others, algorithms: ALL_VERIFICATION_ALGS, signer: None, purpose }, time)
+        self.check(&Path { leaf, others, algorithms: ALGORITHMS, signer: None, purpose }, time)
     }
 
     /// Builds a path and checks it.

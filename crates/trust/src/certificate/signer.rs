@@ -4,6 +4,8 @@ use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 use sentry_bundle::limits::MAX_CHAIN;
 use sentry_bundle::{Bundle, BundleError, Material, PaeBytes, pae};
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
 
 use super::leaf::{CODE_SIGNING, Leaf};
 use super::path::{Roots, certificates_from_pem, check_validity};
@@ -56,9 +58,19 @@ fn check_order(leaf: &Leaf, certificates: &[CertificateDer<'_>]) -> Result<(), C
     };
     let root = Roots::of_chain(last)?;
     if leaf.is_authority {
-        authority_leaf::check_path(&root, leaf, between, time)
+        authority_leaf::check_path(&root, leaf, between, time)?;
     } else {
-        root.check_path(first, between, &CODE_SIGNING, time)
+        root.check_path(first, between, &CODE_SIGNING, time)?;
+    }
+    // Ours is found in any order; other tools read the chain as it stands.
+    let chain = certificates.iter().map(|der| Certificate::from_der(der)).collect::<Result<Vec<_>, _>>();
+    let chain = chain.map_err(|error| CertificateError::Path { reason: error.to_string() })?;
+    match chain.windows(2).position(|pair| pair[0].tbs_certificate.issuer != pair[1].tbs_certificate.subject) {
+        None => Ok(()),
+        Some(before) => Err(CertificateError::Unusable {
+            file: "the chain of the certificate to sign with",
+            reason: format!("certificate {} did not issue certificate {before}: each comes before the one that issued it", before + 1),
+        }),
     }
 }
 

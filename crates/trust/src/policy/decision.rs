@@ -7,7 +7,7 @@ use super::{ArtifactName, Policy, Rule, Violation};
 use crate::sealed::Sealed;
 use crate::statement::Facts;
 use crate::verified::VerifiedSignature;
-use crate::verifier::SingleSigner;
+use crate::verifier::{DecidedBy, SingleSigner};
 use crate::{Verifier, VerifyError};
 
 /// What a policy asks for of one artifact. Verifies signatures as a key does, also several at once.
@@ -72,8 +72,9 @@ impl Sealed for Decision<'_> {}
 impl Verifier for Decision<'_> {
     fn verify(&self, bundles: &[Bundle]) -> Result<Vec<VerifiedSignature>, VerifyError> {
         let (mut signatures, mut counts_for) = (Vec::<VerifiedSignature>::new(), Vec::new());
-        for (number, bundle) in bundles.iter().enumerate() {
-            let (signers, signature) = self.signers_of(number + 1, bundle)?;
+        for (number, bundle) in (1..).zip(bundles) {
+            let of_this = |error| VerifyError::of_signature(bundles.len(), number, error);
+            let (signers, signature) = self.signers_of(number, bundle).map_err(of_this)?;
             if signatures.iter().any(|earlier| earlier.identity().is_same_signer(signature.identity())) {
                 return Err(Violation::SignerTwice { identity: signature.identity().to_string() }.into());
             }
@@ -93,8 +94,8 @@ impl Verifier for Decision<'_> {
         Ok(self.rule.accept(statement, signature)?)
     }
 
-    fn rule(&self) -> Option<&str> {
-        Some(&self.rule.name)
+    fn decided_by(&self) -> Option<DecidedBy> {
+        Some(DecidedBy { rule: self.rule.name.clone(), artifact: self.artifact.as_str().to_owned() })
     }
 }
 
