@@ -6,6 +6,7 @@ The package under test is the one that is installed, as `pip install .` leaves i
 from __future__ import annotations
 
 import ctypes
+import datetime
 import json
 import os
 import shutil
@@ -19,6 +20,10 @@ from typing import Any
 import pytest
 import sentry
 import torch
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from safetensors.torch import save_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -229,3 +234,25 @@ class Export:
 
     def __dlpack_device__(self) -> Any:
         return self.tensor.__dlpack_device__()
+
+
+def make_certificates(folder: Path, name: str = "release@acme.example") -> None:
+    """A certificate of this address under two authorities, valid for a day: root.pem, intermediate.pem, leaf.pem, leaf.key."""
+    names = {role: x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Acme {role}")]) for role in ("root", "intermediate", "leaf")}
+    keys = {role: ec.generate_private_key(ec.SECP256R1()) for role in names}
+    now = datetime.datetime.now(datetime.UTC)
+    for role, issuer in (("root", "root"), ("intermediate", "root"), ("leaf", "intermediate")):
+        is_leaf = role == "leaf"
+        usage = dict.fromkeys(("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "encipher_only", "decipher_only"), False)
+        builder = (
+            x509.CertificateBuilder(names[issuer], names[role], keys[role].public_key(), x509.random_serial_number(), now, now + datetime.timedelta(1))
+            .add_extension(x509.BasicConstraints(ca=not is_leaf, path_length=None), critical=True)
+            .add_extension(x509.KeyUsage(digital_signature=is_leaf, key_cert_sign=not is_leaf, crl_sign=not is_leaf, **usage), critical=True)
+        )
+        if is_leaf:
+            builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), critical=False)
+            builder = builder.add_extension(x509.SubjectAlternativeName([x509.RFC822Name(name)]), critical=False)
+        made = builder.sign(keys[issuer], hashes.SHA256())
+        (folder / f"{role}.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "leaf.key").write_bytes(keys["leaf"].private_bytes(*form))

@@ -6,7 +6,6 @@ Blocks of one name in a document are run one after the other, in one folder, eac
 
 from __future__ import annotations
 
-import datetime
 import os
 import re
 import shutil
@@ -19,11 +18,7 @@ from pathlib import Path
 
 import pytest
 import sentry
-from conftest import ROOT, tensors
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from conftest import ROOT, make_certificates, tensors
 from safetensors.torch import save_file
 
 DOCUMENTS = ("README.md", "docs/python.md")
@@ -118,24 +113,7 @@ def hub_cache(folder: Path) -> None:
 def certified_folder(folder: Path) -> None:
     """The small model, a certificate of release@acme.example under two authorities, and a policy that asks for it."""
     folder_to_sign(folder)
-    names = {role: x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Acme {role}")]) for role in ("root", "intermediate", "leaf")}
-    keys = {role: ec.generate_private_key(ec.SECP256R1()) for role in names}
-    now = datetime.datetime.now(datetime.UTC)
-    for role, issuer in (("root", "root"), ("intermediate", "root"), ("leaf", "intermediate")):
-        is_leaf = role == "leaf"
-        usage = dict.fromkeys(("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "encipher_only", "decipher_only"), False)
-        builder = (
-            x509.CertificateBuilder(names[issuer], names[role], keys[role].public_key(), x509.random_serial_number(), now, now + datetime.timedelta(1))
-            .add_extension(x509.BasicConstraints(ca=not is_leaf, path_length=None), critical=True)
-            .add_extension(x509.KeyUsage(digital_signature=is_leaf, key_cert_sign=not is_leaf, crl_sign=not is_leaf, **usage), critical=True)
-        )
-        if is_leaf:
-            builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), critical=False)
-            builder = builder.add_extension(x509.SubjectAlternativeName([x509.RFC822Name("release@acme.example")]), critical=False)
-        made = builder.sign(keys[issuer], hashes.SHA256())
-        (folder / f"{role}.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (folder / "leaf.key").write_bytes(keys["leaf"].private_bytes(*form))
+    make_certificates(folder)
     signer = '[signer.release]\ncertificate_roots = ["root.pem"]\nidentity = "release@acme.example"\n'
     (folder / "policy.toml").write_text(f'policy = 1\n{signer}[[rule]]\nname = "ours"\nartifacts = ["my-*"]\nsigners = ["release"]\n')
 
