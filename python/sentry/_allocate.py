@@ -54,8 +54,11 @@ def _torch(device: Any) -> Allocator:
         kind = getattr(torch, NAMES.get(dtype, ""), None)
         if kind is None:
             raise UsageError(f'this version of torch has no type for tensor "{printable(name)}", which is {dtype}')
-        # Numpy asks the system for large pages, which are filled several times as fast.
-        memory = torch.from_numpy(_bytes(nbytes))
+        # Not numpy's, which asks the system for large pages: where memory is in small pieces, it waits for them.
+        try:
+            memory = torch.empty(nbytes, dtype=torch.uint8, device="cpu")
+        except RuntimeError as error:
+            raise _no_room(nbytes) from error
 
         def tensor() -> torch.Tensor:
             return memory.view(kind).reshape(shape).to(target) if nbytes else torch.empty(shape, dtype=kind, device=target)
@@ -77,7 +80,11 @@ def _bytes(nbytes: int) -> Any:
     try:
         return numpy.empty(nbytes, numpy.uint8)
     except MemoryError as error:
-        raise NotCheckedError(f"there is no room in memory for a tensor of {nbytes} bytes", code="io") from error
+        raise _no_room(nbytes) from error
+
+
+def _no_room(nbytes: int) -> NotCheckedError:
+    return NotCheckedError(f"there is no room in memory for a tensor of {nbytes} bytes", code="io")
 
 
 def _numpy_dtype(name: str, dtype: str) -> Any:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from . import _native
 from ._errors import NotCheckedError, printable_sentence
-from ._trust import Paths, Trust, check_trust, paths
+from ._trust import Paths, Trust, check_trust, signatures
 
 if TYPE_CHECKING:
     from typing import Union
@@ -47,7 +47,7 @@ def verified_folder(
     trust
         Who may have signed: a :class:`PublicKey`, a :class:`Certificate` or a :class:`Policy`.
     signature
-        The signature file. Default: ``model.sig`` in the folder.
+        The signature file; several if the policy asks for several signers. Default: ``model.sig`` in the folder.
     wanted
         Says by its name whether a signed file belongs into the folder. Default: all do, and one that is missing on disk is
         an error.
@@ -63,7 +63,7 @@ def verified_folder(
         The model or its signature is wrong; there is no folder then.
     """
     check_trust(trust)
-    reader = _native.Reader(path, paths(signature), trust)
+    reader = _native.Reader(path, signatures(signature), trust)
     names = [name for name in reader.names() if wanted is None or wanted(name)]
     with ExitStack() as stack:
         with _system_errors():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from . import _native
 from ._errors import UsageError, printable
-from ._trust import Paths, Trust, check_trust, paths
+from ._trust import Paths, Trust, check_trust, signatures
 
 if TYPE_CHECKING:
     from typing import Union
@@ -37,7 +37,7 @@ def open_signed_file(
     if root is None and signature is None and not Path(f"{file}.sig").is_file():
         root = file.parent
     if root is None:
-        reader = _native.Reader(file, paths(signature), trust)
+        reader = _native.Reader(file, signatures(signature), trust)
         names = reader.names()
         if len(names) != 1:
             raise UsageError(f'the signature covers {len(names)} files: name their folder with root=..., found the file "{printable(file)}"')
@@ -46,5 +46,5 @@ def open_signed_file(
         name = file.relative_to(root)
     except ValueError:
         raise UsageError(f'"{printable(file)}" does not lie in root="{printable(root)}"') from None
-    reader = _native.Reader(root, paths(signature), trust)
+    reader = _native.Reader(root, signatures(signature), trust)
     return reader, reader.open_file(name.as_posix())

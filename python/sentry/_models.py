@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union
 
 from . import _allocate, _native, _tensors
 from ._errors import Error, UsageError, signing_error
-from ._trust import Path, Paths, Trust, check_trust, paths
+from ._trust import Path, Paths, Trust, check_trust, paths, signatures
 
 if TYPE_CHECKING:
     import numpy
@@ -180,13 +180,13 @@ def verify_model(
         if missing or files is not None:
             raise UsageError("allow_missing and weights are about models in memory")
         return _native.verify_files(
-            model, trust, signatures=paths(signature), ignore=_tensors.names(ignore), allow_unsigned=allow_unsigned_files
+            model, trust, signatures=signatures(signature), ignore=_tensors.names(ignore), allow_unsigned=allow_unsigned_files
         )
     if signature is None:
         raise UsageError("say which signature to verify tensors with: verify_model(model, 'model.sig', trust=...)")
     if tuple(ignore) or allow_unsigned_files:
         raise UsageError("ignore and allow_unsigned_files are about files")
-    check = _native.TensorsCheck(paths(signature), files, trust)
+    check = _native.TensorsCheck(signatures(signature), files, trust)
     digests = check.digests()
     for views in _tensors.batches(model):
         digests.add(views)
@@ -238,7 +238,8 @@ def load_model(
     trust
         Who may have signed: a :class:`PublicKey`, a :class:`Certificate` or a :class:`Policy`.
     signature
-        The signature file. Default: ``model.sig`` in the folder, ``NAME.sig`` beside the file.
+        The signature file; several if the policy asks for several signers. Default: ``model.sig`` in the folder,
+        ``NAME.sig`` beside the file.
     framework
         ``"torch"`` or ``"numpy"``. numpy needs the package ``ml_dtypes`` for bfloat16 and 8-bit floats.
     device
@@ -259,7 +260,7 @@ def load_model(
         It could not be loaded.
     """
     check_trust(trust)
-    reader = _native.Reader(path, paths(signature), trust)
+    reader = _native.Reader(path, signatures(signature), trust)
     files = reader.open_weights(None if weights is None else _tensors.names(weights))
     return load_files(reader, files, framework, device)
 

@@ -32,10 +32,24 @@ def check_trust(trust: object) -> None:
         )
 
 
-def paths(given: Paths | None) -> list[Path]:
-    """One path or several, as a list."""
+def signatures(given: Paths | None) -> list[Path]:
+    """The signatures that a caller names, as a list; an empty one stands for the one at its default place.
+
+    Raises
+    ------
+    UsageError
+        A list without a signature, which is not the same as none that is named.
+    """
     if given is None:
         return []
+    named = paths(given)
+    if not named:
+        raise UsageError("signature=[] has no signature in it: leave it out for the one at its default place")
+    return named
+
+
+def paths(given: Paths) -> list[Path]:
+    """One path or several, as a list."""
     if isinstance(given, (str, os.PathLike)):
         return [given]
     return list(given)

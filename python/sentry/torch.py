@@ -29,7 +29,8 @@ def load(path: Path, *, trust: Trust, signature: Paths | None = None, root: Path
     trust
         Who may have signed: a :class:`sentry.PublicKey`, a :class:`sentry.Certificate` or a :class:`sentry.Policy`.
     signature
-        The signature file. Default: ``NAME.sig`` beside the file, else ``model.sig`` in its folder.
+        The signature file; several if the policy asks for several signers. Default: ``NAME.sig`` beside the file,
+        else ``model.sig`` in its folder.
     root
         The signed folder, if the file lies deeper in it.
     map_location, options

@@ -90,7 +90,7 @@ def from_pretrained(
     trust
         Who may have signed: a :class:`sentry.PublicKey`, a :class:`sentry.Certificate` or a :class:`sentry.Policy`.
     signature
-        The signature file. Default: ``model.sig`` in the folder.
+        The signature file; several if the policy asks for several signers. Default: ``model.sig`` in the folder.
     revision, token, token_file, cache_dir
         For the hub, as in :func:`sentry.hub.download`.
     options

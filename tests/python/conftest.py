@@ -5,6 +5,7 @@ The package under test is the one that is installed, as `pip install .` leaves i
 
 from __future__ import annotations
 
+import base64
 import ctypes
 import datetime
 import json
@@ -256,3 +257,28 @@ def make_certificates(folder: Path, name: str = "release@acme.example") -> None:
         (folder / f"{role}.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     (folder / "leaf.key").write_bytes(keys["leaf"].private_bytes(*form))
+
+
+Bundle = dict[str, Any]
+
+
+def edit_bundle(signature: Path, change: Callable[[Bundle], object]) -> None:
+    """Change what a signature file says."""
+    bundle = json.loads(signature.read_text())
+    change(bundle)
+    signature.write_text(json.dumps(bundle))
+
+
+def payload_of(bundle: Bundle) -> Any:
+    """The statement that was signed."""
+    return json.loads(base64.b64decode(bundle["dsseEnvelope"]["payload"]))
+
+
+def seal(bundle: Bundle, key: ec.EllipticCurvePrivateKey, payload: Any = None) -> None:
+    """Sign the statement of a bundle once more, or another one, with a key on P-256 that Sentry would not sign this with."""
+    envelope = bundle["dsseEnvelope"]
+    if payload is not None:
+        envelope["payload"] = base64.b64encode(json.dumps(payload).encode()).decode()
+    text, kind = base64.b64decode(envelope["payload"]), envelope["payloadType"].encode()
+    message = b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(text), text)
+    envelope["signatures"][0]["sig"] = base64.b64encode(key.sign(message, ec.ECDSA(hashes.SHA256()))).decode()

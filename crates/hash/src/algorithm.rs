@@ -72,6 +72,9 @@ impl Algorithm {
 
     /// The digest of one message in memory, on this thread.
     pub fn digest(self, message: &[u8]) -> Digest {
+        if cfg!(sentry_count_bytes) && self == Self::Blake3 {
+            return Tree::Blake3.whole(message);
+        }
         let mut hasher = Hasher::new(self);
         hasher.update(message);
         hasher.finish()

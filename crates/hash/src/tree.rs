@@ -88,7 +88,7 @@ impl Tree {
     }
 
     /// The digest of a whole message.
-    fn whole(self, message: &[u8]) -> Digest {
+    pub(crate) fn whole(self, message: &[u8]) -> Digest {
         match Merkle::of(self) {
             None if cfg!(sentry_count_bytes) => self.digest(count(message).chaining_value()),
             None => self.digest(blake3::hash(message).as_bytes()),
@@ -123,6 +123,8 @@ impl Tree {
     }
 
     fn digest(self, bytes: &[u8]) -> Digest {
+        // Bytes that were only counted are always the signed ones.
+        let bytes = if cfg!(sentry_count_bytes) && self == Self::Blake3 { &[0; 32] } else { bytes };
         Digest::from_bytes(self.algorithm(), bytes).expect("a root has its algorithm's length")
     }
 }
