@@ -20,7 +20,7 @@ SENTRY := target/release/sentry
 # More options for the Python programs: make evaluation ARGS=--quick
 ARGS ?=
 
-.PHONY: help build package stubs demo test lint fmt test-rust python reference vectors attacks interop bench evaluation fuzz deny clean
+.PHONY: help build package stubs demo test lint fmt test-rust python reference vectors attacks interop kernels bench evaluation fuzz deny clean
 
 help: ## List the targets
 	@printf 'usage: make TARGET\n\n'
@@ -38,7 +38,7 @@ stubs: $(PYTHON_REQUIREMENTS) ## Write python/sentry/_native.pyi, the types of t
 demo: package build ## Sign a real model, break it, see the rejection (downloads 84 MB once)
 	@scripts/demo.sh
 
-test: ## Everything: lint, test-rust, python, reference, attacks, interop
+test: ## Everything: lint, test-rust, python, reference, attacks, interop, kernels
 	@scripts/test.sh
 
 lint: ## Formatting, clippy, documentation links, dependencies, scripts
@@ -75,6 +75,9 @@ attacks: package build ## Every input that must be rejected, by command line and
 
 interop: $(REQUIREMENTS) build ## Both ways with PyPI model-signing, and the published bundles
 	$(PY) -m pytest tests/interop $(ARGS)
+
+kernels: ## Every CUDA kernel on the CPU under sanitizers, against the vectors (needs a C++ compiler)
+	$(MAKE) --no-print-directory -C crates/cuda emulate
 
 bench: package ## Speed of each construction beside OpenSSL, and of verified loading beside unverified (writes benches/results)
 	$(PY) benches/constructions.py $(ARGS)

@@ -58,6 +58,7 @@ run python
 run reference
 run attacks
 run interop
+run kernels
 
 printf '\n'
 printf '%s\n' "${summary[@]}"

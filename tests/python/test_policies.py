@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import sentry
 import torch
@@ -26,7 +27,7 @@ import transformers
 from conftest import Watch, different, edit_bundle, equal, flip, make_certificates, payload_of, rejected, seal
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import BertConfig, BertModel
 
 FILE = "bert.safetensors"
@@ -57,8 +58,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         sign(world, FILE, signer, world / FILE, version=3)
         sign(world, "tensors", signer, module, version=3)
     repository = (world / SNAPSHOT).parents[1]
-    for name in (repository / "blobs", world / SNAPSHOT):
-        name.mkdir(parents=True)
+    for folder in (repository / "blobs", repository / "refs", world / SNAPSHOT):
+        folder.mkdir(parents=True)
+    (repository / "refs/main").write_text((world / SNAPSHOT).name)
     for number, file in enumerate((world / "bert").iterdir()):
         shutil.copy(file, repository / f"blobs/{number:040x}")
         (world / SNAPSHOT / file.name).symlink_to(f"../../blobs/{number:040x}")
@@ -714,6 +716,15 @@ def test_the_name_is_that_of_the_path_unless_another_is_said(world: Path, tmp_pa
     for path in ("bert", SNAPSHOT, FILE):
         assert sentry.verify_model(path, trust=named).artifact == "acme/one"
         assert sentry.load_model(path, trust=named).verification.artifact == "acme/one"
+
+
+def test_a_repository_has_its_own_name(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    load = functools.partial(sentry.transformers.from_pretrained, BertModel, "acme/bert", cache_dir=world / "hub")
+    assert is_right(load(trust=policy(world, tmp_path, rule(artifacts=["acme/bert"]))), world)
+    strict, wide = rule(artifacts=["acme/bert"], lowest_version=9), rule(name="wide", artifacts=["*"])
+    rejected(lambda: load(trust=policy(world, tmp_path, strict, wide)), sentry.PolicyError, "policy_version")
+    rejected(lambda: load(trust=policy(world, tmp_path, wide)), sentry.PolicyError, "policy_no_rule")
 
 
 def test_what_a_signature_says_of_its_subject_chooses_no_rule(world: Path, tmp_path: Path) -> None:
