@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import pickle
+import resource
 import shutil
 import struct
 import zipfile
@@ -751,3 +752,23 @@ def test_a_checkpoint_that_is_a_link_or_a_pipe_is_refused(model: Path, key: sent
     file.unlink()
     error = rejected(lambda: sentry.torch.load(file, trust=trust), sentry.ManifestError, "model_differs")
     assert error.differences[0].kind == "missing_file"
+
+
+def test_an_index_that_has_grown_is_refused_before_it_is_read(sharded: Path, trust: sentry.PublicKey) -> None:
+    index = sharded / "model.safetensors.index.json"
+    os.truncate(index, 6 << 30)
+    error = rejected(lambda: sentry.load_model(sharded, trust=trust), sentry.FormatError, "index_invalid")
+    assert "at most 100000000" in str(error)
+
+
+def test_what_the_system_refuses_is_an_error_of_this_package(signed: Path, trust: sentry.PublicKey) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened = len(os.listdir("/proc/self/fd"))
+    try:
+        # Room for the model's folder and signature, and for little else.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (opened + 4, hard))
+        with pytest.raises(sentry.NotCheckedError) as caught, sentry.verified_folder(signed, trust=trust):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert caught.value.code == "io"

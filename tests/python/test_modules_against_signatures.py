@@ -340,3 +340,20 @@ def test_a_signature_that_lists_no_tensors_is_no_verdict(model: Path, key: sentr
         with pytest.raises(sentry.NotCheckedError, match="sign the model with Sentry") as caught:
             sentry.verify_model(tensors_, model / "model.sig", trust=trust)
         assert caught.value.code == "tensors_not_signed"
+
+
+def test_a_hook_that_shows_other_tensors_than_the_module_has_is_refused(key: sentry.PrivateKey, trust: sentry.PublicKey, tmp_path: Path) -> None:
+    module = torch.nn.Linear(4, 4)
+    signature = tmp_path / "module.sig"
+    sentry.sign_model(module, key=key, signature=signature)
+    honest = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+    def show(_: object, state: dict[str, torch.Tensor], *__: object) -> None:
+        state.update(honest)
+
+    module.register_state_dict_post_hook(show)
+    with torch.no_grad():
+        module.weight.zero_()
+    with pytest.raises(sentry.UsageError, match="than it computes with"):
+        sentry.verify_model(module, signature, trust=trust)
+    assert sentry.verify_model(honest, signature, trust=trust).tensors == 2
