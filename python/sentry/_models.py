@@ -79,9 +79,9 @@ def sign_model(
     Raises
     ------
     SigningError
-        The model has something that no signature can cover.
+        The model has something that no signature can cover, or no timestamp was to be had. No signature was written.
     UsageError
-        The options contradict each other, a tensor cannot be hashed as it lies, or the key cannot be used.
+        The options contradict each other, a tensor cannot be hashed as it lies, or the key or certificate cannot be used.
     """
     private = key if isinstance(key, _native.PrivateKey) else _native.PrivateKey(key)
     if certificate is None and (paths(chain) or dangerous_allow_ca_leaf):

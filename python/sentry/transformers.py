@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._errors import FormatError, UsageError, printable
 from ._folder import verified_folder
+from ._trust import check_trust
 
 if TYPE_CHECKING:
     import pathlib
@@ -110,6 +111,8 @@ def from_pretrained(
         repositories that lie elsewhere, an adapter on another base model. Or `cls` is no class of transformers; for other
         libraries there is :func:`sentry.verified_folder`.
     """
+    # Before anything is downloaded.
+    check_trust(trust)
     loads_weights = _loads_weights(cls)
     _check_options(options)
     # What is left of those is off.

@@ -26,12 +26,14 @@ from typing import Any
 import pytest
 import sentry
 import torch
-from conftest import edit_bundle, equal, flip, module_of, rejected, seal, state, tensors
+from conftest import ROOT, edit_bundle, equal, flip, module_of, rejected, seal, state, tensors
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes as AnyKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
+
+OMS = ROOT / "vectors/oms/historical"
 
 CODE_SIGNING = ExtendedKeyUsageOID.CODE_SIGNING
 TIME_STAMPING = ExtendedKeyUsageOID.TIME_STAMPING
@@ -588,6 +590,27 @@ def test_an_authority_signs_only_for_those_who_say_so(verb: Verb, model: Path, r
     # What is no authority's is not treated otherwise.
     signed_by(model, issue("Acme Release", middle), middle)
     assert verb(model, trusting(tmp_path, root, **anyone))
+
+
+@pytest.mark.parametrize("version", ["v0.3.1", "v1.0.0"])
+def test_published_signatures_of_an_authority_verify_and_load(version: str) -> None:
+    model = OMS / f"{version}-certificate"
+    file = OMS / "keys/certificate/ca-cert.pem"
+    trust = sentry.Certificate(file, any_identity=True, dangerous_allow_ca_leaf=True)
+    assert sentry.verify_model(model, trust=trust).signer == '"CN=intermediate-ca" (certificate of "CN=intermediate-ca", ecdsa-p384-sha384)'
+    with sentry.verified_folder(model, trust=trust) as folder:
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
+            path.name: path.read_bytes() for path in model.iterdir() if path.name != "model.sig"
+        }
+    for options, code in (
+        ({"any_identity": True}, "certificate_of_authority"),
+        ({"identity": "intermediate-ca", "dangerous_allow_ca_leaf": True}, "certificate_identity"),
+    ):
+        for ask in (
+            lambda options=options: sentry.verify_model(model, trust=sentry.Certificate(file, **options)),
+            lambda options=options: sentry.verified_folder(model, trust=sentry.Certificate(file, **options)).__enter__(),
+        ):
+            rejected(ask, sentry.CertificateError, code)
 
 
 def test_signing_as_an_authority_has_to_be_said(model: Path, root: Holder, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ import pytest
 import sentry
 import torch
 import transformers
-from conftest import Watch, different, edit_bundle, equal, flip, make_certificates, payload_of, rejected, seal
+from conftest import ROOT, Watch, different, edit_bundle, equal, flip, make_certificates, payload_of, rejected, seal
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from safetensors.torch import load_file
@@ -917,6 +917,15 @@ def test_a_signer_that_is_not_checked_yet_never_counts(mine: Path) -> None:
     trust = sentry.Policy(mine / "policy.toml")
     rejected(lambda: sentry.verify_model(mine / "bert", trust=trust), sentry.PolicyError, "policy_not_a_signer")
     rejected(lambda: sentry.load_model(mine / "bert", trust=trust), sentry.PolicyError, "policy_not_a_signer")
+    shutil.copytree(ROOT / "vectors/oms/historical/v1.0.0-sigstore", mine / "sigstore")
+    named = sentry.Policy(mine / "policy.toml", artifact="bert")
+    for ask in (
+        lambda: sentry.verify_model(mine / "sigstore", trust=named),
+        lambda: sentry.verified_folder(mine / "sigstore", trust=named).__enter__(),
+    ):
+        with pytest.raises(sentry.Error) as caught:
+            ask()
+        assert (type(caught.value), caught.value.code) == (sentry.NotCheckedError, "sigstore_method_unsupported")
 
 
 # The object: read once, of the library's own making, and the same for everybody.
@@ -992,6 +1001,13 @@ def test_nothing_but_the_real_objects_is_trusted(way: Way, world: Path, tmp_path
         usage(lambda nobody=nobody: way.call(world, nobody, None), "trust")
     with pytest.raises((sentry.UsageError, TypeError)):
         way.call(world, Pretender(), None)
+
+
+def test_nothing_is_downloaded_for_those_who_trust_nobody(tmp_path: Path) -> None:
+    for nobody in (None, Lenient()):
+        load = functools.partial(sentry.transformers.from_pretrained, BertModel, "acme/bert", trust=nobody, cache_dir=tmp_path / "cache")
+        usage(load, "say whom you trust")
+    assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize("kind", [sentry.Policy, sentry.Certificate, sentry.PublicKey, sentry.Verification])
