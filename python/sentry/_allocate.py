@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._errors import NotCheckedError, UsageError, printable, printable_sentence
 from ._tensors import NAMES
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,7 @@ def _torch(device: Any) -> Allocator:
         kind = getattr(torch, NAMES.get(dtype, ""), None)
         if kind is None:
             raise UsageError(f'this version of torch has no type for tensor "{printable(name)}", which is {dtype}')
-        # Not numpy's, which asks the system for large pages: where memory is in small pieces, it waits for them.
-        try:
-            memory = torch.empty(nbytes, dtype=torch.uint8, device="cpu")
-        except RuntimeError as error:
-            raise _no_room(nbytes) from error
+        memory = _torch_bytes(nbytes)
 
         def tensor() -> torch.Tensor:
             return memory.view(kind).reshape(shape).to(target) if nbytes else torch.empty(shape, dtype=kind, device=target)
@@ -69,12 +68,22 @@ def _torch(device: Any) -> Allocator:
 
 
 def _numpy(name: str, dtype: str, shape: list[int], nbytes: int) -> Room:
-    memory = _bytes(nbytes)
+    memory = _numpy_bytes(nbytes)
     kind = _numpy_dtype(name, dtype)
     return Room(name, memory.__array_interface__["data"][0], lambda: memory.view(kind).reshape(shape))
 
 
-def _bytes(nbytes: int) -> Any:
+def _torch_bytes(nbytes: int) -> torch.Tensor:
+    import torch
+
+    try:
+        # Not numpy's, which asks the system for large pages: where memory is in small pieces, it waits for them.
+        return torch.empty(nbytes, dtype=torch.uint8, device="cpu")
+    except RuntimeError as error:
+        raise _no_room(nbytes) from error
+
+
+def _numpy_bytes(nbytes: int) -> Any:
     import numpy
 
     try:

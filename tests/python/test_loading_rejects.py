@@ -169,7 +169,7 @@ def test_a_huge_declared_sparse_file_is_refused_before_memory_is_taken(
     size = 1 << 42
     (signed / WEIGHTS).write_bytes(raw({"a": entry("U8", [size], 0, size)}, 0))
     os.truncate(signed / WEIGHTS, (signed / WEIGHTS).stat().st_size + size)
-    monkeypatch.setattr("sentry._allocate._bytes", lambda nbytes: pytest.fail(f"{nbytes} bytes were taken"))
+    monkeypatch.setattr("sentry._allocate._torch_bytes", lambda nbytes: pytest.fail(f"{nbytes} bytes were taken"))
     for load in LOADERS.values():
         error = rejected(lambda load=load: load(signed, trust=trust), sentry.ManifestError, "model_differs")
         assert error.differences[0].kind == "changed_header"

@@ -547,7 +547,7 @@ def test_frameworks_and_devices_that_are_not_there(loadable: Path, trust: sentry
 def test_a_device_that_is_not_there_is_told_before_anything_is_read(
     loadable: Path, trust: sentry.PublicKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sentry._allocate._bytes", lambda nbytes: pytest.fail("memory was taken for a device that is not there"))
+    monkeypatch.setattr("sentry._allocate._torch_bytes", lambda nbytes: pytest.fail("memory was taken for a device that is not there"))
     with pytest.raises(sentry.UsageError):
         sentry.load_model(loadable, trust=trust, device="cuda:99")
 
