@@ -51,8 +51,9 @@ impl PublicKey {
     #[new]
     #[pyo3(signature = (path, *, timestamp_roots=None))]
     fn new(py: Python<'_>, path: PathBuf, timestamp_roots: Option<Paths>) -> PyResult<Self> {
-        let key = read_public_key(&path).or_raise(py)?;
-        let timestamps = timestamp_roots.map(|paths| read_timestamp_authorities(&Vec::from(paths))).transpose().or_raise(py)?;
+        let timestamp_roots = timestamp_roots.map(Vec::from);
+        let key = py.detach(|| read_public_key(&path)).or_raise(py)?;
+        let timestamps = py.detach(|| timestamp_roots.map(|paths| read_timestamp_authorities(&paths)).transpose()).or_raise(py)?;
         Ok(Self { key, timestamps })
     }
 
@@ -124,7 +125,7 @@ impl PrivateKey {
     #[pyo3(signature = (path, password=None))]
     fn new(py: Python<'_>, path: PathBuf, password: Option<String>) -> PyResult<Self> {
         let password = password.map(Zeroizing::new);
-        let text = read_small_file(&path, "read the private key").or_raise(py)?;
+        let text = py.detach(|| read_small_file(&path, "read the private key")).or_raise(py)?;
         let key = sentry::PrivateKey::from_pem(&text, password.as_ref().map(|password| password.as_bytes()));
         key.map(Self).map_err(|source| Error::KeyFile { path, source }).or_raise(py)
     }

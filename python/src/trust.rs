@@ -76,9 +76,10 @@ impl Certificate {
             (None, true) => (ExpectedName::Any, "any identity".to_owned()),
             _ => return Err(usage(py, "say whom the certificate must name: either identity=... or any_identity=True")),
         };
-        let mut trusted = TrustedCertificates::new(read_roots(&Vec::from(roots)).or_raise(py)?, name);
-        if let Some(paths) = timestamp_roots {
-            trusted = trusted.with_timestamps(read_timestamp_authorities(&Vec::from(paths)).or_raise(py)?);
+        let (roots, timestamps) = (Vec::from(roots), timestamp_roots.map(Vec::from));
+        let mut trusted = TrustedCertificates::new(py.detach(|| read_roots(&roots)).or_raise(py)?, name);
+        if let Some(paths) = timestamps {
+            trusted = trusted.with_timestamps(py.detach(|| read_timestamp_authorities(&paths)).or_raise(py)?);
         }
         if dangerous_allow_ca_leaf {
             trusted = trusted.dangerous().allow_authority_leaf();
@@ -118,7 +119,7 @@ impl Policy {
     #[pyo3(signature = (path, *, artifact=None))]
     fn new(py: Python<'_>, path: PathBuf, artifact: Option<&str>) -> PyResult<Self> {
         let artifact = artifact.map(|name| parse_artifact(py, name)).transpose()?;
-        Ok(Self { policy: read_policy(&path).or_raise(py)?, artifact, path })
+        Ok(Self { policy: py.detach(|| read_policy(&path)).or_raise(py)?, artifact, path })
     }
 
     /// What the policy calls the model, if that was said.
