@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
-use sentry::{Algorithm, KeyAlgorithm, default_signature_path};
+use sentry::{Algorithm, KeyAlgorithm, default_signature_path, signature_paths};
 
 /// Sign machine-learning models, and verify them.
 ///
@@ -107,7 +107,7 @@ impl Sign {
 impl Verify {
     /// Where the signatures are, named or not; at least one.
     pub fn signature_paths(&self) -> Vec<PathBuf> {
-        if self.signature.is_empty() { vec![default_signature_path(&self.model)] } else { self.signature.clone() }
+        signature_paths(&self.model, &self.signature)
     }
 }
 

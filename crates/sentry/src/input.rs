@@ -69,6 +69,12 @@ pub fn read_certificate_signer<'a>(
     Ok(CertificateSigner::new(key, &certificate, &chain, allow_authority_leaf)?)
 }
 
+/// Opens a file to be read. Opening a pipe would otherwise wait for its writer.
+pub(crate) fn open_without_waiting(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)
+}
+
 fn read_all(paths: &[PathBuf], action: &'static str) -> Result<Vec<Vec<u8>>, Error> {
     paths.iter().map(|path| read_small_file(path, action).map(|bytes| bytes.to_vec())).collect()
 }
@@ -79,9 +85,8 @@ fn read_all(paths: &[PathBuf], action: &'static str) -> Result<Vec<Vec<u8>>, Err
 /// [`Error::Io`] if the policy cannot be read, [`Error::Policy`] for what is wrong with it.
 pub fn read_policy(path: &Path) -> Result<Policy, Error> {
     let error = |source| Error::Io { action: "read the policy", path: path.to_owned(), source };
-    // Without NONBLOCK, opening a pipe would wait for its writer; a key may come from one, a policy is a file.
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path).map_err(error)?;
+    // A key may come from a pipe; a policy is a file.
+    let file = open_without_waiting(path).map_err(error)?;
     if !file.metadata().map_err(error)?.is_file() {
         return Err(error(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")));
     }

@@ -44,7 +44,7 @@ pub use input::{
 pub use load::{ModelReader, OpenFile};
 pub use options::{Observer, SignOptions, VerifyOptions};
 pub use sign::{Signed, sign_model};
-pub use signature_file::{default_signature_path, read_bundle};
+pub use signature_file::{default_signature_path, read_bundle, signature_paths};
 pub use tensors::{SignedTensors, TensorsVerifier, sign_tensors};
 pub use timestamp::HttpTimestamper;
 pub use verify::verify_model;

@@ -1,11 +1,10 @@
 //! Where a signature lies, and how it is read and written.
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
@@ -15,6 +14,7 @@ use sentry_manifest::{ManifestError, ModelPath, ModelTree, printable_path};
 use sentry_trust::{SignedStatement, UnverifiedBundle, Verified, Verifier, VerifyError, verify_together};
 
 use crate::Error;
+use crate::input::open_without_waiting;
 
 /// Name of the signature inside a directory.
 pub const SIGNATURE_NAME: &str = "model.sig";
@@ -39,9 +39,7 @@ pub fn read_bundle(path: &Path) -> Result<UnverifiedBundle, Error> {
         io::ErrorKind::NotFound => Error::SignatureNotFound { path: path.to_owned() },
         _ => Error::Io { action: "read the signature", path: path.to_owned(), source },
     };
-    // Without NONBLOCK, opening a FIFO would wait for its writer.
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path).map_err(io)?;
+    let file = open_without_waiting(path).map_err(io)?;
     let metadata = file.metadata().map_err(io)?;
     if !metadata.is_file() {
         let path = printable_path(path);
