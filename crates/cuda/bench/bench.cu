@@ -18,9 +18,13 @@
 #ifdef SENTRY_BENCH_ALL
 #include "../kernels/blake2b_tree.cu"
 #include "../kernels/lattice.cu"
+#include "../kernels/samples.cu"
 #include "../kernels/sha3_256_tree.cu"
 #endif
 #include "../tests/host.cuh"
+#ifdef SENTRY_BENCH_ALL
+#include "../tests/sample_host.cuh"
+#endif
 
 #define CHECK(call)                                                                   \
     do {                                                                              \
@@ -238,6 +242,91 @@ static double run(const char* label, const char* algorithm, Leaves leaves, JoinK
     return rate;
 }
 
+#ifdef SENTRY_BENCH_ALL
+/// Times the digests and the state of `count` samples, each a body of `bytes` and a label of 8, `gap` bytes between bodies: all batches in a row.
+/// In turn, how long the bodies alone take, the digests without a state, and all of it, which is to take at most `wanted` ms.
+static void run_samples(const char* label, uint64_t count, uint64_t bytes, uint64_t gap, double wanted) {
+    using sentry::samples::Digest;
+    using sentry::samples::Hole;
+    const unsigned sum_blocks = 132 * 4;
+    const uint64_t labels = (count * (bytes + gap) + 511) / 512 * 512, span = labels + (count * 8 + 511) / 512 * 512;
+    const int copies = int(std::max<uint64_t>(1, std::min<uint64_t>(4, MEMORY / span)));
+    struct Batch {
+        uint64_t first, samples;
+        const Hole* holes;
+    };
+    struct Set {
+        std::vector<host::Column> columns;
+        std::vector<Batch> batches;
+    };
+    std::vector<Set> sets(copies);
+    for (int c = 0; c < copies; c++) {
+        const uint64_t at = reinterpret_cast<uint64_t>(data) + c * span;
+        sets[c].columns = {{"image", "U8", {bytes}, bytes, at, bytes + gap}, {"label", "I64", {}, 8, at + labels, 8}};
+    }
+    const host::Layout layout = host::layout(sets[0].columns);
+    const uint64_t room = std::min(count, (14ull << 20) / layout.batch_bytes());
+    const uint8_t* record = upload(layout.record);
+    Digest *scratch, *digests;
+    uint64_t* entries;
+    uint32_t* partials;
+    CHECK(cudaMalloc(&scratch, std::max<uint64_t>(layout.hashed * room * 32, 1)));
+    CHECK(cudaMalloc(&digests, room * 32));
+    CHECK(cudaMalloc(&entries, room * 40));
+    CHECK(cudaMalloc(&partials, (sum_blocks + 1) * 2048));
+    uint64_t tables = 0;
+    std::vector<Hole*> held;
+    for (Set& set : sets) {
+        std::vector<Hole> holes;
+        for (uint64_t first = 0; first < count; first += room) {
+            const auto batch = host::holes(layout, set.columns, first, reinterpret_cast<uint64_t>(scratch), room);
+            holes.insert(holes.end(), batch.begin(), batch.end());
+        }
+        held.push_back(upload(holes));
+        tables = holes.size() * sizeof(Hole);
+        for (uint64_t first = 0; first < count; first += room) {
+            set.batches.push_back({first, std::min(room, count - first), held.back() + set.batches.size() * layout.places.size()});
+        }
+    }
+    enum Part { BODIES, DIGESTS, STATE };
+    const auto time = [&](Part part) {
+        return measure(stream, 9, [&](int i) {
+            const Set& set = sets[i % copies];
+            for (const Batch& b : set.batches) {
+                for (const host::Column& c : set.columns) {
+                    if (!c.hashed()) continue;
+                    const auto* from = reinterpret_cast<const uint8_t*>(c.data + b.first * c.stride);
+                    const unsigned blocks = unsigned(host::ceil_div(b.samples, host::bodies_each(c.bytes)));
+                    sentry_sample_bodies<<<blocks, sentry::samples::THREADS, 0, stream>>>(from, c.stride, c.bytes, b.samples, scratch);
+                }
+                if (part == BODIES) continue;
+                const unsigned blocks = unsigned(host::ceil_div(b.samples, sentry::samples::THREADS));
+                sentry_sample_digests<<<blocks, sentry::samples::THREADS, 0, stream>>>(record, layout.record_bytes, b.holes, layout.places.size(), b.samples, nullptr, b.first,
+                                                                                       part == DIGESTS ? digests : nullptr, part == STATE ? entries : nullptr);
+                if (part == DIGESTS) continue;
+                sentry_lattice_sum<<<sum_blocks, 256, 0, stream>>>(reinterpret_cast<const uint8_t*>(entries), b.samples, 1, 2, 3, partials);
+                sentry_lattice_fold<<<4, 128, 0, stream>>>(partials, b.first ? sum_blocks + 1 : sum_blocks, partials + sum_blocks * 512);
+            }
+            CHECK(cudaGetLastError());
+        });
+    };
+    const Figure bodies = time(BODIES), plain = time(DIGESTS), all = time(STATE);
+    const double extra = (layout.hashed * room * 32 + room * 40 + (sum_blocks + 1) * 2048.0 + tables + layout.record.size()) / 1e6;
+    printf("%-12s samples %10llu of %llu + 8, %llu between %8.4f ms [%.4f %.4f] %7.1f million a second %7.1f GB/s", label, (unsigned long long)count, (unsigned long long)bytes,
+           (unsigned long long)gap, all.median, all.fastest, all.slowest, count / all.median / 1e3, count * (bytes + 8) / all.median / 1e6);
+    if (wanted > 0) printf("  (wanted %.0f ms)%s", wanted, all.median <= wanted ? "" : " SLOW");
+    printf("  bodies %.4f ms [%.4f %.4f], digests %.4f ms [%.4f %.4f], batches %zu, record %llu, extra %.3f MB\n", bodies.median, bodies.fastest, bodies.slowest, plain.median,
+           plain.fastest, plain.slowest, sets[0].batches.size(), (unsigned long long)layout.record_bytes, extra);
+    fflush(stdout);
+    for (Hole* h : held) CHECK(cudaFree(h));
+    CHECK(cudaFree(const_cast<uint8_t*>(record)));
+    CHECK(cudaFree(scratch));
+    CHECK(cudaFree(digests));
+    CHECK(cudaFree(entries));
+    CHECK(cudaFree(partials));
+}
+#endif
+
 int main(int argc, char** argv) {
     const char *ceiling = nullptr, *label = "-";
     bool brief = false;
@@ -290,6 +379,16 @@ int main(int argc, char** argv) {
         printf("lattice %10llu samples %8.4f ms [%.4f %.4f] %7.1f million a second\n", (unsigned long long)samples, f.median, f.fastest, f.slowest, samples / f.median / 1e3);
         CHECK(cudaFree(sums));
     }
+    run_samples(label, 50000, 3072, 0, 1);
+    run_samples(label, 10000000, 256, 0, 30);
+    // What else comes: a batch of a training step, longer bodies, bodies at multiples of 4 and at any address, inline ones.
+    run_samples(label, 256, 3072, 0, 0);
+    run_samples(label, 256, 16384, 0, 0);
+    run_samples(label, 400000, 16384, 0, 0);
+    run_samples(label, 10000000, 256, 4, 0);
+    run_samples(label, 10000000, 256, 1, 0);
+    run_samples(label, 10000000, 64, 0, 0);
+    run_samples(label, 10000000, 16, 0, 0);
 #endif
     return 0;
 }

@@ -1,4 +1,4 @@
-// BLAKE3's compression function (BLAKE3 specification, section 2.2), for the tree and for the lattice.
+// BLAKE3's compression function (BLAKE3 specification, section 2.2), and the keys of its derive_key mode; for the tree, samples and the lattice.
 #pragma once
 
 #include "common.cuh"
@@ -71,6 +71,44 @@ SENTRY_INLINE void compress(uint32_t (&cv)[8], const uint32_t (&m)[16], uint64_t
     rounds(v, cv, m, counter, length, flags, one);
 #pragma unroll
     for (unsigned i = 0; i < 8; i++) cv[i] = v[i] ^ v[i + 8];
+}
+
+/// A digest, a key or a chaining value.
+struct Words {
+    uint32_t word[8];
+};
+
+/// The key of derive_key(context): the context's hash, of at most 64 bytes, made by the compiler (specification, section 2.3).
+template <unsigned SIZE>
+constexpr Words derive_key(const char (&context)[SIZE]) {
+    constexpr uint32_t length = SIZE - 1;
+    static_assert(length <= 64, "one block");
+    const uint32_t iv[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+    const Schedule schedule = make_schedule();
+    const uint8_t column[8][4] = {{0, 4, 8, 12}, {1, 5, 9, 13}, {2, 6, 10, 14}, {3, 7, 11, 15}, {0, 5, 10, 15}, {1, 6, 11, 12}, {2, 7, 8, 13}, {3, 4, 9, 14}};
+    uint32_t m[16] = {}, v[16] = {};
+    for (uint32_t i = 0; i < length; i++) m[i / 4] |= uint32_t(uint8_t(context[i])) << 8 * (i % 4);
+    for (unsigned i = 0; i < 8; i++) v[i] = iv[i];
+    for (unsigned i = 0; i < 4; i++) v[8 + i] = iv[i];
+    v[14] = length;
+    v[15] = CHUNK_START | CHUNK_END | ROOT | DERIVE_KEY_CONTEXT;
+    for (unsigned r = 0; r < 7; r++) {
+        for (unsigned q = 0; q < 8; q++) {
+            uint32_t &a = v[column[q][0]], &b = v[column[q][1]], &c = v[column[q][2]], &d = v[column[q][3]];
+            for (unsigned half = 0; half < 2; half++) {
+                const unsigned left = half ? 8 : 16, right = half ? 7 : 12;
+                a += b + m[schedule.word[r][2 * q + half]];
+                d ^= a;
+                d = d >> left | d << (32 - left);
+                c += d;
+                b ^= c;
+                b = b >> right | b << (32 - right);
+            }
+        }
+    }
+    Words key = {};
+    for (unsigned i = 0; i < 8; i++) key.word[i] = v[i] ^ v[i + 8];
+    return key;
 }
 
 }  // namespace blake3

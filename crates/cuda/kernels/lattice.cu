@@ -6,6 +6,8 @@
 // Bounds    32 compressions a sample, and 40 bytes: arithmetic alone.
 // Launches  sentry_lattice_sum: any grid (a few blocks a multiprocessor), block 256, one launch a source.
 //           sentry_lattice_fold: grid 4, block 128, on the same stream behind it.
+//           A sum in parts: `state` lies behind the last block's partials, and each further part folds one block more than it
+//           has, the state so far. Then the state is that of all parts.
 // Memory    `partials`: 2048 bytes for each block of the first launch. `state`: 2048 bytes, as the specification has them.
 //           Nothing is zeroed beforehand; every word of both is written, also for no samples (a state of zeroes).
 // The host counts the samples, sees that no id comes twice, and hashes the state to the lattice digest.
@@ -16,43 +18,7 @@ namespace lattice {
 
 constexpr unsigned BLOCK = 256, WARPS = BLOCK / 32, WORDS = 512, ENTRY = 40;
 
-/// The key of derive_key("sentry-ml/v1 element"): the context's hash, computed here as the specification has it.
-struct Key {
-    uint32_t word[8];
-};
-
-constexpr Key derive_key() {
-    const char context[] = "sentry-ml/v1 element";
-    const uint32_t length = sizeof(context) - 1;
-    const uint32_t iv[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
-    const blake3::Schedule schedule = blake3::make_schedule();
-    const uint8_t column[8][4] = {{0, 4, 8, 12}, {1, 5, 9, 13}, {2, 6, 10, 14}, {3, 7, 11, 15}, {0, 5, 10, 15}, {1, 6, 11, 12}, {2, 7, 8, 13}, {3, 4, 9, 14}};
-    uint32_t m[16] = {}, v[16] = {};
-    for (uint32_t i = 0; i < length; i++) m[i / 4] |= uint32_t(uint8_t(context[i])) << 8 * (i % 4);
-    for (unsigned i = 0; i < 8; i++) v[i] = iv[i];
-    for (unsigned i = 0; i < 4; i++) v[8 + i] = iv[i];
-    v[14] = length;
-    v[15] = blake3::CHUNK_START | blake3::CHUNK_END | blake3::ROOT | blake3::DERIVE_KEY_CONTEXT;
-    for (unsigned r = 0; r < 7; r++) {
-        for (unsigned q = 0; q < 8; q++) {
-            uint32_t &a = v[column[q][0]], &b = v[column[q][1]], &c = v[column[q][2]], &d = v[column[q][3]];
-            for (unsigned half = 0; half < 2; half++) {
-                const unsigned left = half ? 8 : 16, right = half ? 7 : 12;
-                a += b + m[schedule.word[r][2 * q + half]];
-                d ^= a;
-                d = d >> left | d << (32 - left);
-                c += d;
-                b ^= c;
-                b = b >> right | b << (32 - right);
-            }
-        }
-    }
-    Key key = {};
-    for (unsigned i = 0; i < 8; i++) key.word[i] = v[i] ^ v[i + 8];
-    return key;
-}
-
-SENTRY_TABLE Key ELEMENT_KEY = derive_key();
+SENTRY_TABLE blake3::Words ELEMENT_KEY = blake3::derive_key("sentry-ml/v1 element");
 
 }  // namespace lattice
 }  // namespace sentry
@@ -101,10 +67,12 @@ extern "C" __global__ void __launch_bounds__(256)
     }
 }
 
-/// Adds the partial sums of `blocks` blocks.
+/// Adds the partial sums of `blocks` blocks. `state` may be one of them: a thread reads all of its word before it writes it.
 extern "C" __global__ void __launch_bounds__(128) sentry_lattice_fold(const uint32_t* partials, uint64_t blocks, uint32_t* state) {
     const unsigned word = blockIdx.x * 128 + threadIdx.x;
     uint32_t total = 0;
+    // There are few threads, so each has many loads on their way.
+#pragma unroll 8
     for (uint64_t i = 0; i < blocks; i++) total = __vadd2(total, partials[i * sentry::lattice::WORDS + word]);
     state[word] = total;
 }

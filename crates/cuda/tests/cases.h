@@ -13,10 +13,12 @@
 #include "../kernels/blake2b_tree.cu"
 #include "../kernels/blake3.cu"
 #include "../kernels/lattice.cu"
+#include "../kernels/samples.cu"
 #include "../kernels/sha256_tree.cu"
 #include "../kernels/sha3_256_tree.cu"
 #include "host.cuh"
 #include "reference.h"
+#include "sample_host.cuh"
 #include "vectors.h"
 
 namespace cases {
@@ -252,6 +254,241 @@ void lattice(Device& device, Totals& totals, uint64_t samples) {
     }
 }
 
+/// Bodies of `bytes` each in memory of exactly their size, `skew` bytes behind a multiple of 16. Where memory is exact, nothing before
+/// them and between them may be touched.
+template <class Device>
+uint64_t place(Device& device, const Bytes& column, uint64_t bytes, uint64_t stride, unsigned skew) {
+    const uint64_t at = device.memory(column.size() + skew) + skew;
+    device.upload(at, column.data(), column.size());
+    device.guard(at - skew, skew);
+    if (stride <= bytes) return at;
+    for (uint64_t gap = bytes; gap < column.size(); gap += stride) device.guard(at + gap, stride - bytes);
+    return at;
+}
+
+/// What sentry_sample_bodies makes of a column.
+template <class Device>
+Bytes body_digests(Device& device, uint64_t data, uint64_t stride, uint64_t bytes, uint64_t count) {
+    using sentry::samples::Digest;
+    const uint64_t out = device.memory(count * 32), each = std::max<uint64_t>(1, host::bodies_each(bytes));
+    device.fill(out, 0xA5, count * 32);
+    device.launch(sentry_sample_bodies, host::ceil_div(count, each), sentry::samples::THREADS, reinterpret_cast<const uint8_t*>(data), stride, bytes, count,
+                  reinterpret_cast<Digest*>(out));
+    device.sync();
+    Bytes found(count * 32);
+    device.download(found.data(), out, found.size());
+    return found;
+}
+
+/// The published digests of BLAKE3 for bodies; then random ones at every boundary of words, blocks, chunks and bodies of a block.
+template <class Device>
+void sample_bodies(Device& device, Totals& totals) {
+    constexpr uint64_t MOST = 128 << 10;
+    for (const Vector& v : ::blake3) {
+        if (v.length > MOST) continue;
+        // The message has period 251, so three bodies may overlap.
+        Bytes message(v.length + 2 * 251);
+        for (size_t i = 0; i < message.size(); i++) message[i] = uint8_t(i % 251);
+        const Bytes found = body_digests(device, place(device, message, v.length, 251, 0), 251, v.length, 3);
+        for (int i = 0; i < 3; i++) totals.check(Bytes(found.begin() + 32 * i, found.begin() + 32 * (i + 1)) == unhex(v.digest), "body", v.length, i);
+        device.release();
+    }
+    std::mt19937_64 random(21);
+    std::vector<uint64_t> lengths = {0, 1, 2, 3, 4, 5, 63, 64, 65, 66, 67, 68, 120, 127, 128, 255, 256, 257, 1023, 1024, 1025, 3072, 3073, 4096, 4097, 15000, 16384, 16385, MOST};
+    for (uint64_t chunks : {2, 3, 5, 7, 33, 42, 43, 64, 65, 127}) lengths.push_back(chunks * 1024 - random() % 1024);
+    for (uint64_t bytes : lengths) {
+        const uint64_t each = host::bodies_each(bytes);
+        const uint64_t counts[4] = {1, each, each + 1, 3 * each - 1};
+        for (unsigned i = 0; i < 4; i++) {
+            const uint64_t count = std::max<uint64_t>(1, bytes > 20000 ? std::min<uint64_t>(counts[i], 3) : counts[i]);
+            const unsigned skew = i == 0 ? 0 : unsigned(random() % 16);
+            const uint64_t stride = i == 0 ? (bytes + 15) / 16 * 16 : i == 1 ? bytes : i == 2 ? (bytes + 3) / 4 * 4 + 16 : bytes + random() % 40;
+            Bytes column((count - 1) * stride + bytes);
+            for (auto& b : column) b = uint8_t(random());
+            const Bytes found = body_digests(device, place(device, column, bytes, stride, skew), stride, bytes, count);
+            for (uint64_t body = 0; body < count; body++)
+                totals.check(memcmp(found.data() + 32 * body, reference::blake3(column.data() + body * stride, bytes).data(), 32) == 0, "body", bytes, stride);
+            device.release();
+        }
+    }
+    const Bytes refused = body_digests(device, 0, 0, MOST + 1, 2);
+    totals.check(refused == Bytes(64, 0xA5), "a body that is too long", MOST + 1, 0);
+    device.release();
+}
+
+/// The published records: each one's bodies are columns of three samples, of which the first is the published one.
+template <class Device>
+void published_records(Device& device, Totals& totals) {
+    using sentry::samples::Digest;
+    using sentry::samples::Hole;
+    constexpr uint64_t COUNT = 3;
+    std::mt19937_64 random(22);
+    uint64_t used = 0;
+    for (const RecordVector& v : records) {
+        const Bytes record = unhex(v.record);
+        if (record.size() > 1024) continue;
+        used++;
+        Bytes blank = record, expected = unhex(v.digest);
+        std::vector<Bytes> varied(COUNT - 1, record);
+        std::vector<Hole> holes;
+        for (const auto& [offset, bytes] : reference::bodies(record)) {
+            const uint64_t stride = bytes + random() % 20;
+            Bytes column((COUNT - 1) * stride + bytes);
+            for (auto& b : column) b = uint8_t(random());
+            memcpy(column.data(), record.data() + offset, bytes);
+            for (size_t i = 0; i + 1 < COUNT; i++) memcpy(varied[i].data() + offset, column.data() + (i + 1) * stride, bytes);
+            memset(blank.data() + offset, 0, bytes);
+            holes.push_back({offset, place(device, column, bytes, stride, unsigned(random() % 16)), stride, bytes});
+        }
+        blank.resize((blank.size() + 63) / 64 * 64);
+        const uint64_t out = device.memory(COUNT * 32);
+        device.fill(out, 0xA5, COUNT * 32);
+        device.launch(sentry_sample_digests, 1, sentry::samples::THREADS, table(device, blank), uint64_t(record.size()), table(device, holes), uint64_t(holes.size()),
+                      COUNT, static_cast<const uint64_t*>(nullptr), uint64_t(0), reinterpret_cast<Digest*>(out), static_cast<uint64_t*>(nullptr));
+        device.sync();
+        Bytes found(COUNT * 32);
+        device.download(found.data(), out, found.size());
+        for (const Bytes& other : varied) reference::append(expected, reference::sample_digest(other).data(), 32);
+        totals.check(reference::sample_digest(record) == unhex(v.digest), "reference", record.size(), 0);
+        for (uint64_t i = 0; i < COUNT; i++) totals.check(memcmp(found.data() + 32 * i, expected.data() + 32 * i, 32) == 0, "record", record.size(), i);
+        device.release();
+    }
+    totals.check(used > 100, "published records of at most a chunk", used, 0);
+
+    // Outside the bounds of the kernel nothing is written.
+    for (uint64_t bytes : {0, 1025}) {
+        const Bytes record(1088);
+        const uint64_t out = device.memory(32);
+        device.fill(out, 0xA5, 32);
+        device.launch(sentry_sample_digests, 1, sentry::samples::THREADS, table(device, record), bytes, static_cast<const Hole*>(nullptr), uint64_t(0), uint64_t(1),
+                      static_cast<const uint64_t*>(nullptr), uint64_t(0), reinterpret_cast<Digest*>(out), static_cast<uint64_t*>(nullptr));
+        device.sync();
+        Bytes found(32);
+        device.download(found.data(), out, 32);
+        totals.check(found == Bytes(32, 0xA5), "a record that is no chunk", bytes, 0);
+        device.release();
+    }
+}
+
+/// Samples of some layout and what all launches make of them, in batches of at most `room`.
+struct Samples {
+    std::vector<host::Column> columns;  ///< `data` is the device's
+    std::vector<Bytes> content;         ///< of each column
+    uint64_t count;
+    std::vector<uint64_t> ids;  ///< or none: they count up from `first_id`
+    uint64_t first_id;
+
+    uint64_t id(uint64_t sample) const { return ids.empty() ? first_id + sample : ids[sample]; }
+
+    Bytes record(uint64_t sample) const {
+        std::vector<reference::Field> fields;
+        for (size_t i = 0; i < columns.size(); i++) {
+            const host::Column& c = columns[i];
+            const auto from = content[i].begin() + sample * c.stride;
+            fields.push_back({c.name, c.type, c.dimensions, Bytes(from, from + c.bytes)});
+        }
+        return reference::record(fields);
+    }
+};
+
+struct Found {
+    Bytes digests, entries, state;
+};
+
+template <class Device>
+Found sample_digests(Device& device, const Samples& samples, const host::Layout& layout, const Bytes& tag, uint64_t room) {
+    using sentry::samples::Digest;
+    constexpr unsigned BLOCKS = 2;
+    const uint64_t count = samples.count;
+    const uint64_t scratch = device.memory(layout.hashed * room * 32), entries = device.memory(room * 40), digests = device.memory(count * 32);
+    const uint64_t partials = device.memory((BLOCKS + 1) * 2048), state = partials + BLOCKS * 2048;
+    const uint8_t* record = table(device, layout.record);
+    const uint64_t* ids = samples.ids.empty() ? nullptr : table(device, samples.ids);
+    uint64_t words[3];
+    memcpy(words, tag.data(), 24);
+    device.fill(digests, 0xA5, count * 32);
+    device.fill(partials, 0xA5, (BLOCKS + 1) * 2048);
+    Found found = {Bytes(count * 32), Bytes(count * 40), Bytes(2048)};
+    for (uint64_t first = 0; first < count; first += room) {
+        const uint64_t n = std::min(room, count - first);
+        device.fill(scratch, 0xA5, layout.hashed * room * 32);
+        device.fill(entries, 0xA5, room * 40);
+        const auto holes = host::holes(layout, samples.columns, first, scratch, room);
+        for (size_t i = 0; i < layout.places.size(); i++) {
+            const host::Column& c = samples.columns[layout.places[i].column];
+            if (!c.hashed()) continue;
+            device.launch(sentry_sample_bodies, host::ceil_div(n, host::bodies_each(c.bytes)), sentry::samples::THREADS,
+                          reinterpret_cast<const uint8_t*>(c.data + first * c.stride), c.stride, c.bytes, n, reinterpret_cast<Digest*>(holes[i].data));
+        }
+        const auto e = reinterpret_cast<uint64_t*>(entries);
+        device.launch(sentry_sample_digests, host::ceil_div(n, sentry::samples::THREADS), sentry::samples::THREADS, record, layout.record_bytes, table(device, holes),
+                      uint64_t(holes.size()), n, ids ? ids + first : nullptr, samples.first_id + first, reinterpret_cast<Digest*>(digests) + first, e);
+        device.launch(sentry_lattice_sum, BLOCKS, 256, reinterpret_cast<const uint8_t*>(entries), n, words[0], words[1], words[2], reinterpret_cast<uint32_t*>(partials));
+        device.launch(sentry_lattice_fold, 4, 128, reinterpret_cast<const uint32_t*>(partials), uint64_t(first ? BLOCKS + 1 : BLOCKS), reinterpret_cast<uint32_t*>(state));
+        device.sync();
+        device.download(found.entries.data() + first * 40, entries, n * 40);
+    }
+    device.download(found.digests.data(), digests, count * 32);
+    device.download(found.state.data(), state, 2048);
+    return found;
+}
+
+/// Random fields of random shapes, addresses and strides, and random ids. None of the records is longer than a chunk.
+template <class Device>
+Samples random_samples(Device& device, std::mt19937_64& random, uint64_t most) {
+    const uint64_t lengths[] = {0, 1, 2, 3, 4, 8, 8, 31, 63, 64, 65, 100, 256, 1000, 1024, 1025, 3072};
+    Samples samples = {{}, {}, 1 + random() % most, {}, random()};
+    for (uint64_t fields = random() % 8 ? 1 + random() % 3 : 1 + random() % 14; fields > 0; fields--) {
+        const uint64_t bytes = random() % 3 ? lengths[random() % (sizeof lengths / sizeof *lengths)] : random() % 70;
+        host::Column c = {"", "BYTES", {}, bytes, 0, 0};
+        c.name = std::string(1 + random() % (random() % 4 ? 6 : 60), char('a' + random() % 26)) + char(fields);
+        if (random() % 2) c.type = "U8", c.dimensions = random() % 2 ? std::vector<uint64_t>{bytes} : std::vector<uint64_t>{1, bytes, 1};
+        c.stride = random() % 3 ? bytes + random() % 20 : random() % 8 ? (bytes + 15) / 16 * 16 : 0;
+        samples.columns.push_back(c);
+        if (host::layout(samples.columns).record_bytes > 1024) samples.columns.pop_back();
+    }
+    // Half of the records end at a block's boundary or a byte beside it.
+    const uint64_t length = host::layout(samples.columns).record_bytes, beside = (length + 64) / 64 * 64 + random() % 3 - 1;
+    if (random() % 2 && beside >= length && beside <= 1024) samples.columns[0].name.insert(0, beside - length, 'n');
+    for (host::Column& c : samples.columns) {
+        Bytes content((samples.count - 1) * c.stride + c.bytes);
+        for (auto& b : content) b = uint8_t(random());
+        c.data = place(device, content, c.bytes, c.stride, random() % 2 ? 0 : unsigned(random() % 16));
+        samples.content.push_back(content);
+    }
+    if (random() % 2) {
+        for (uint64_t i = 0; i < samples.count; i++) samples.ids.push_back(random());
+    }
+    return samples;
+}
+
+/// From the columns to the state of a source, `layouts` times.
+template <class Device>
+void samples(Device& device, Totals& totals, uint64_t layouts, uint64_t most) {
+    std::mt19937_64 random(23);
+    for (uint64_t round = 0; round < layouts; round++) {
+        const Samples samples = random_samples(device, random, most);
+        const host::Layout layout = host::layout(samples.columns);
+        Bytes tag(24);
+        for (auto& b : tag) b = uint8_t(random());
+        const uint64_t room = random() % 2 ? samples.count : 1 + samples.count / 3;
+        const Found found = sample_digests(device, samples, layout, tag, room);
+        uint16_t state[1024] = {};
+        for (uint64_t i = 0; i < samples.count; i++) {
+            const uint64_t id = samples.id(i);
+            Bytes entry;
+            reference::append(entry, &id, 8);
+            reference::append(entry, reference::sample_digest(samples.record(i)).data(), 32);
+            totals.check(memcmp(found.digests.data() + 32 * i, entry.data() + 8, 32) == 0, "sample digest", round, i);
+            totals.check(memcmp(found.entries.data() + 40 * i, entry.data(), 40) == 0, "entry", round, i);
+            const Bytes e = reference::element(tag.data(), entry.data());
+            for (int j = 0; j < 1024; j++) state[j] = uint16_t(state[j] + (e[2 * j] | e[2 * j + 1] << 8));
+        }
+        totals.check(memcmp(found.state.data(), state, 2048) == 0, "state of samples", round, samples.count);
+        device.release();
+    }
+}
+
 /// Everything: vectors up to `limit` bytes, 4 tables of `count` tensors of up to `most` bytes each, a state of `samples`.
 template <class Device>
 uint64_t run(Device& device, uint64_t limit, uint64_t count, uint64_t most, uint64_t samples) {
@@ -268,9 +505,15 @@ uint64_t run(Device& device, uint64_t limit, uint64_t count, uint64_t most, uint
     tree(sha256_tree{}, ::sha256_tree, "sha256-tree");
     tree(blake2b_tree{}, ::blake2b_tree, "blake2b-tree");
     tree(sha3_256_tree{}, ::sha3_256_tree, "sha3-256-tree");
-    const uint64_t before = totals.checked;
-    lattice(device, totals, samples);
-    printf("%-14s %llu states\n", "lattice", (unsigned long long)(totals.checked - before));
+    const auto others = [&](const char* name, const char* what, const auto& body) {
+        const uint64_t before = totals.checked;
+        body();
+        printf("%-14s %llu %s\n", name, (unsigned long long)(totals.checked - before), what);
+    };
+    others("lattice", "states", [&] { lattice(device, totals, samples); });
+    others("bodies", "digests", [&] { sample_bodies(device, totals); });
+    others("records", "digests", [&] { published_records(device, totals); });
+    others("samples", "digests, entries and states", [&] { cases::samples(device, totals, 100, samples); });
     printf("%llu passed, %llu failed\n", (unsigned long long)(totals.checked - totals.wrong), (unsigned long long)totals.wrong);
     return totals.wrong;
 }

@@ -1,10 +1,11 @@
-// The trees and the lattice again, from the specifications, plain and serial: what the kernels are checked against. This file is
+// The trees, sample digests and the lattice again, from the specifications, plain and serial: what the kernels are checked against. This file is
 // checked itself against the published vectors (cases.h).
 #pragma once
 
 #include <stdint.h>
 #include <string.h>
 
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -311,7 +312,62 @@ struct Blake3 {
     }
 };
 
-// The lattice's element: docs/spec/samples.md, section 2.
+// Records and sample digests: docs/spec/samples.md, section 1.
+struct Field {
+    std::string name, type;
+    std::vector<uint64_t> dimensions;
+    Bytes bytes;
+};
+
+inline void append(Bytes& to, const void* data, size_t bytes) {
+    const uint8_t* at = static_cast<const uint8_t*>(data);
+    to.insert(to.end(), at, at + bytes);
+}
+
+inline Bytes record(const std::vector<Field>& fields) {
+    std::map<std::string, Bytes> encoded;
+    for (const Field& field : fields) {
+        Bytes& out = encoded[field.name];
+        const uint32_t name = uint32_t(field.name.size()), type = uint32_t(field.type.size()), ndim = uint32_t(field.dimensions.size());
+        const uint64_t nbytes = field.bytes.size();
+        append(out, &name, 4), append(out, field.name.data(), name);
+        append(out, &type, 4), append(out, field.type.data(), type);
+        append(out, &ndim, 4), append(out, field.dimensions.data(), 8 * ndim);
+        append(out, &nbytes, 8);
+        const Bytes body = nbytes <= 64 ? field.bytes : blake3(field.bytes.data(), nbytes);
+        append(out, body.data(), body.size());
+    }
+    Bytes out;
+    for (const auto& field : encoded) append(out, field.second.data(), field.second.size());
+    return out;
+}
+
+inline Bytes sample_digest(const Bytes& record) { return blake3_derive_key("sentry-ml/v1 sample", record, 32); }
+
+/// Where the bodies of a record's fields stand, and their bytes there: `(offset, bytes)`.
+inline std::vector<std::pair<size_t, size_t>> bodies(const Bytes& record) {
+    std::vector<std::pair<size_t, size_t>> found;
+    size_t at = 0;
+    const auto integer = [&](int bytes) {
+        uint64_t value = 0;
+        for (int i = 0; i < bytes; i++) value |= uint64_t(record.at(at++)) << 8 * i;
+        return value;
+    };
+    while (at < record.size()) {
+        const uint64_t name = integer(4);
+        at += name;
+        const uint64_t type = integer(4);
+        at += type;
+        const uint64_t ndim = integer(4);
+        at += 8 * ndim;
+        const uint64_t nbytes = integer(8), stored = nbytes <= 64 ? nbytes : 32;
+        if (stored) found.push_back({at, stored});
+        at += stored;
+    }
+    return found;
+}
+
+// The lattice's element: docs/spec/samples.md, section 3.
 inline Bytes element(const uint8_t tag[24], const uint8_t entry[40]) {
     Bytes block(tag, tag + 24);
     block.insert(block.end(), entry, entry + 40);

@@ -16,7 +16,7 @@ def table(name, rows):
     print("};\n")
 
 
-print("// Written by vectors.py from vectors/sentry/trees.json, vectors/sentry/lattice.json and vectors/blake/blake3.json.\n#pragma once\n\n#include <stdint.h>\n")
+print("// Written by vectors.py from vectors/sentry/{trees,lattice,records}.json and vectors/blake/blake3.json.\n#pragma once\n\n#include <stdint.h>\n")
 print("struct Vector {\n    uint64_t length;  ///< of the message whose byte i is i mod 251\n    const char* digest;\n};\n")
 for name, cases in read("sentry/trees.json")["algorithms"].items():
     table(name.replace("-", "_"), [(case["length"], case["digest"]) for case in cases])
@@ -33,4 +33,9 @@ print("};\n\nstatic const LatticeVector lattice_elements[] = {")
 for e in lattice["elements"]:
     if e["source"] in tags:
         print(f'    {{"{tags[e["source"]]}", 1, "{int(e["id"]).to_bytes(8, "little").hex() + e["digest"]}", "{e["sha256"]}"}},')
+print("};")
+
+print("\nstruct RecordVector {\n    const char* record;\n    const char* digest;\n};\n\nstatic const RecordVector records[] = {")
+for case in read("sentry/records.json")["valid"]:
+    print(f'    {{"{case["record"]}", "{case["sample_digest"]}"}},')
 print("};")
