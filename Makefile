@@ -20,11 +20,11 @@ SENTRY := target/release/sentry
 # More options for the Python programs: make evaluation ARGS=--quick
 ARGS ?=
 
-.PHONY: help build package stubs demo test lint fmt test-rust python reference vectors attacks interop kernels bench evaluation fuzz deny clean
+.PHONY: help build package stubs demo test lint fmt test-rust python reference vectors attacks interop kernels modules modules-check bench evaluation fuzz deny clean
 
 help: ## List the targets
 	@printf 'usage: make TARGET\n\n'
-	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' Makefile | expand -t 14
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' Makefile | expand -t 17
 
 build: ## Build the command line: target/release/sentry
 	$(CARGO) build --release --locked -p sentry-ml-cli
@@ -78,6 +78,12 @@ interop: $(REQUIREMENTS) build ## Both ways with PyPI model-signing, and the pub
 
 kernels: ## Every CUDA kernel on the CPU under sanitizers, against the vectors (needs a C++ compiler)
 	$(MAKE) --no-print-directory -C crates/cuda emulate
+
+modules: | $(PY) ## Compile the CUDA kernels again: crates/cuda/modules (fetches NVIDIA's compiler, 90 MB, once)
+	$(MAKE) --no-print-directory -C crates/cuda modules PYTHON=$(CURDIR)/$(PY)
+
+modules-check: | $(PY) ## Whether crates/cuda/modules is what the CUDA kernels compile to, within their budgets
+	$(MAKE) --no-print-directory -C crates/cuda modules-check PYTHON=$(CURDIR)/$(PY)
 
 bench: package ## Speed of each construction beside OpenSSL, and of verified loading beside unverified (writes benches/results)
 	$(PY) benches/constructions.py $(ARGS)
