@@ -39,7 +39,7 @@ impl<P: DeserializeOwned> InToto<P> {
             name: subject.name.clone(),
             version: version.map(|version| integer("version", version)).transpose()?,
             digest: digest("subject", Algorithm::Sha256, &subject.digest.0.sha256)?,
-            predicate: json::parse(statement.predicate.get().as_bytes()).map_err(field)?,
+            predicate: json::parse_part(&statement.predicate).map_err(field)?,
         })
     }
 }

@@ -46,7 +46,7 @@ impl Statement {
         let [Object(subject)] = &statement.subject[..] else {
             return Err(BundleError::SubjectCount { found: statement.subject.len() });
         };
-        let predicate: PredicateJson = json::parse(statement.predicate.get().as_bytes()).map_err(field)?;
+        let predicate: PredicateJson = json::parse_part(&statement.predicate).map_err(field)?;
         let manifest = predicate.check()?;
         let expected = subject.root()?;
         if expected != manifest.root() {

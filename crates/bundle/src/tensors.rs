@@ -17,11 +17,28 @@ pub struct TensorsStatement {
     pub subject: String,
     /// The model's version, if the signer stated one; at most 2^53 - 1.
     pub version: Option<u64>,
-    /// The tensors.
-    pub manifest: TensorManifest,
+    manifest: TensorManifest,
+    /// The manifest's.
+    digest: Digest,
 }
 
 impl TensorsStatement {
+    /// What is to be signed.
+    pub fn new(subject: String, version: Option<u64>, manifest: TensorManifest) -> Self {
+        let digest = PredicateJson::new(&manifest).digest();
+        Self { subject, version, manifest, digest }
+    }
+
+    /// The same with another version.
+    pub fn with_version(self, version: Option<u64>) -> Self {
+        Self { version, ..self }
+    }
+
+    /// The tensors.
+    pub fn manifest(&self) -> &TensorManifest {
+        &self.manifest
+    }
+
     /// Parses a payload, whose signature the caller has checked.
     ///
     /// # Errors
@@ -29,25 +46,23 @@ impl TensorsStatement {
     pub fn parse(payload: &[u8]) -> Result<Self, BundleError> {
         let statement: InToto<PredicateJson> = InToto::parse(payload, TENSORS_V1)?;
         check_name(&statement.name)?;
-        let manifest = statement.predicate.check()?;
-        // The digest of what was understood; only checked numbers have a canonical form.
-        let found = PredicateJson::new(&manifest).digest();
-        if statement.digest != found {
-            return Err(BundleError::SubjectDigest { expected: statement.digest.to_hex(), found: found.to_hex() });
+        // The digest is that of what was understood; only checked numbers have a canonical form.
+        let read = Self::new(statement.name, statement.version, statement.predicate.check()?);
+        if statement.digest != read.digest {
+            return Err(BundleError::SubjectDigest { expected: statement.digest.to_hex(), found: read.digest.to_hex() });
         }
-        Ok(Self { subject: statement.name, version: statement.version, manifest })
+        Ok(read)
     }
 
     /// The subject's digest: SHA-256 of the predicate in canonical form.
     pub fn digest(&self) -> Digest {
-        PredicateJson::new(&self.manifest).digest()
+        self.digest
     }
 
     /// The payload to sign.
     pub fn to_payload(&self) -> Vec<u8> {
         let predicate = PredicateJson::new(&self.manifest);
-        let digest = predicate.digest();
-        InToto { name: self.subject.clone(), version: self.version, digest, predicate }.to_payload(TENSORS_V1)
+        InToto { name: self.subject.clone(), version: self.version, digest: self.digest, predicate }.to_payload(TENSORS_V1)
     }
 }
 

@@ -43,7 +43,7 @@ fn what_a_statement_says_is_read() {
     let vectors = vectors();
     let tensors = TensorsStatement::parse(text(&vectors["valid"][0]["payload"]).as_bytes()).unwrap();
     assert_eq!((tensors.subject.as_str(), tensors.version), ("tiny", Some(7)));
-    let names: Vec<&str> = tensors.manifest.tensors().iter().map(|tensor| tensor.name.as_str()).collect();
+    let names: Vec<&str> = tensors.manifest().tensors().iter().map(|tensor| tensor.name.as_str()).collect();
     assert_eq!(names, ["b.bias", "b.weight", "empty", "steps", "ω"]);
     let dataset = DatasetStatement::parse(text(&vectors["valid"][2]["payload"]).as_bytes()).unwrap().manifest;
     assert_eq!((dataset.name(), dataset.version(), dataset.whole().count()), ("digits", Some(3), 8));

@@ -4,6 +4,7 @@
 //! refuses anyway (trailing text, lone surrogates, bad UTF-8, `NaN`), a key must not occur twice in an
 //! object, and nesting is bounded.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fmt;
@@ -12,6 +13,7 @@ use std::marker::PhantomData;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::RawValue;
 
 use crate::limits::MAX_JSON_DEPTH;
 use crate::path::printable_sentence;
@@ -49,6 +51,18 @@ pub enum JsonError {
 /// Every variant of [`JsonError`].
 pub fn parse<T: serde::de::DeserializeOwned>(document: &[u8]) -> Result<T, JsonError> {
     check(document)?;
+    read(document)
+}
+
+/// Parses a part of a strict document, which is an object, into `T`. Every part of such a document is strict.
+///
+/// # Errors
+/// [`JsonError::Field`].
+pub fn parse_part<T: serde::de::DeserializeOwned>(part: &RawValue) -> Result<T, JsonError> {
+    read(part.get().as_bytes())
+}
+
+fn read<T: serde::de::DeserializeOwned>(document: &[u8]) -> Result<T, JsonError> {
     let parsed: Result<Object<T>, _> = serde_json::from_slice(document);
     parsed.map(|Object(value)| value).map_err(|error| JsonError::Field { reason: printable_sentence(&error.to_string()) })
 }
@@ -119,6 +133,34 @@ fn check_depth(document: &[u8]) -> Result<(), JsonError> {
     Ok(())
 }
 
+/// A key, in the document where it is written without escapes.
+#[derive(Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// The keys of an object so far: most have a few, and a list of those is faster than a set.
+#[derive(Default)]
+struct Keys<'a> {
+    few: Vec<Cow<'a, str>>,
+    more: HashSet<Cow<'a, str>>,
+}
+
+impl<'a> Keys<'a> {
+    const FEW: usize = 8;
+
+    /// Adds a key, or gives it back if it is there already.
+    fn insert(&mut self, key: Cow<'a, str>) -> Result<(), Cow<'a, str>> {
+        if self.few.contains(&key) || self.more.contains(&key) {
+            return Err(key);
+        }
+        if self.few.len() < Self::FEW {
+            self.few.push(key);
+        } else {
+            self.more.insert(key);
+        }
+        Ok(())
+    }
+}
+
 /// Walks any value and refuses objects with a repeated key, which it notes.
 #[derive(Clone, Copy)]
 struct UniqueKeys<'a>(&'a RefCell<Option<String>>);
@@ -139,17 +181,16 @@ impl<'de> Visitor<'de> for UniqueKeys<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut keys = HashSet::new();
-        while let Some(key) = map.next_key::<String>()? {
+        let mut keys = Keys::default();
+        while let Some(Key(key)) = map.next_key()? {
             // Names under which serde_json passes its own values to itself.
             if key.starts_with("$serde_json::") {
                 return Err(A::Error::custom("reserved key"));
             }
-            if keys.contains(&key) {
-                *self.0.borrow_mut() = Some(key);
+            if let Err(key) = keys.insert(key) {
+                *self.0.borrow_mut() = Some(key.into_owned());
                 return Err(A::Error::custom("duplicate key"));
             }
-            keys.insert(key);
             map.next_value_seed(self)?;
         }
         Ok(())
@@ -221,6 +262,12 @@ mod tests {
 
     #[test]
     fn a_repeated_key_is_found_at_any_depth_and_in_any_spelling() {
+        // Also in objects of so many keys that they are kept in another way, early and late.
+        let many = |repeated: &str| format!("{{{}{repeated}:0}}", (0..20).map(|i| format!("\"{i}\":0,")).collect::<String>());
+        assert_eq!(check(many("\"20\"").as_bytes()), Ok(()));
+        for (repeated, key) in [("\"3\"", "3"), ("\"19\"", "19"), (r#""\u0031""#, "1")] {
+            assert_eq!(check(many(repeated).as_bytes()), Err(JsonError::DuplicateKey { key: key.into() }));
+        }
         for bad in [r#"{"a":1,"a":1}"#, r#"[{"x":[{"a":1,"b":2,"a":3}]}]"#, r#"{"a":1,"\u0061":2}"#] {
             assert_eq!(check(bad.as_bytes()), Err(JsonError::DuplicateKey { key: "a".into() }), "{bad}");
         }

@@ -101,7 +101,7 @@ impl Verified<ModelStatement> {
     fn signed_tensors(&self, files: &[ResourcePath]) -> Result<SignedTensors<'_>, VerifyError> {
         let statement = match self.value() {
             ModelStatement::Tensors(statement) => {
-                return Ok(statement.manifest.tensors().iter().map(|tensor| (tensor.name.as_str(), tensor)).collect());
+                return Ok(statement.manifest().tensors().iter().map(|tensor| (tensor.name.as_str(), tensor)).collect());
             }
             ModelStatement::Files(statement) => statement,
         };

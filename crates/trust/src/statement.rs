@@ -143,13 +143,13 @@ impl SignedStatement for TensorsStatement {
     }
 
     fn facts(&self) -> Facts {
-        let hashes = vec![self.manifest.algorithm()];
+        let hashes = vec![self.manifest().algorithm()];
         Facts { kind: StatementKind::Tensors, root: self.digest(), version: self.version, hashes, sources: BTreeSet::new() }
     }
 
     fn both(self, other: &Self) -> Option<Self> {
         let version = same_version(self.version, other.version)?;
-        (self.manifest == other.manifest).then_some(Self { version, ..self })
+        (self.manifest() == other.manifest()).then(|| self.with_version(version))
     }
 }
 
@@ -231,7 +231,7 @@ impl ModelStatement {
     pub fn tensor_algorithm(&self) -> Algorithm {
         match self {
             Self::Files(_) => ANNOTATION_ALGORITHM,
-            Self::Tensors(statement) => statement.manifest.algorithm(),
+            Self::Tensors(statement) => statement.manifest().algorithm(),
         }
     }
 }

@@ -103,7 +103,7 @@ fn statement() -> Statement {
 fn tensors() -> TensorsStatement {
     let digest = Algorithm::Blake3.digest(&[0; 4]);
     let tensor = TensorDigest { name: "w".to_owned(), dtype: Dtype::from_name("F32").unwrap(), shape: vec![1], digest };
-    TensorsStatement { subject: "model".to_owned(), version: None, manifest: TensorManifest::new(Algorithm::Blake3, vec![tensor]).unwrap() }
+    TensorsStatement::new("model".to_owned(), None, TensorManifest::new(Algorithm::Blake3, vec![tensor]).unwrap())
 }
 
 fn dataset(sources: &[&str]) -> DatasetStatement {
