@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
-use sentry::{Algorithm, KeyAlgorithm, default_signature_path, signature_paths};
+use sentry::{Algorithm, Device, KeyAlgorithm, default_signature_path, signature_paths};
 
 /// Sign machine-learning models, and verify them.
 ///
@@ -28,6 +28,7 @@ pub enum Command {
     Inspect(Inspect),
     Diff(Diff),
     Policy(Policy),
+    Bench(Bench),
     Completions(Completions),
     Man(Man),
 }
@@ -41,7 +42,8 @@ impl Command {
             | Self::Hash(Hash { json, .. })
             | Self::Inspect(Inspect { json, .. })
             | Self::Diff(Diff { json, .. })
-            | Self::Policy(Policy { command: PolicyCommand::Check(PolicyCheck { json, .. }) }) => *json,
+            | Self::Policy(Policy { command: PolicyCommand::Check(PolicyCheck { json, .. }) })
+            | Self::Bench(Bench { command: BenchCommand::Gpu(BenchGpu { json, .. }) }) => *json,
             Self::Keygen(_) | Self::Completions(_) | Self::Man(_) => false,
         }
     }
@@ -67,7 +69,7 @@ impl Command {
             Self::Hash(Hash { model, .. }) => (Some(model), None),
             Self::Diff(Diff { signature, model, .. }) => (Some(model), Some(signature.clone())),
             Self::Inspect(Inspect { signature, .. }) => (None, Some(signature.clone())),
-            Self::Policy(_) | Self::Keygen(_) | Self::Completions(_) | Self::Man(_) => (None, None),
+            Self::Policy(_) | Self::Bench(_) | Self::Keygen(_) | Self::Completions(_) | Self::Man(_) => (None, None),
         };
         let failure = match self {
             Self::Verify(_) | Self::Policy(_) => None,
@@ -239,6 +241,9 @@ pub struct Hash {
     /// Also hash every tensor of safetensors files (BLAKE3)
     #[arg(long)]
     pub tensors: bool,
+    /// Where to hash: cpu, cuda (or cuda:N) for blake3 and the trees, or auto for a GPU where there is one
+    #[arg(long, value_name = "DEVICE", default_value_t = Device::Cpu)]
+    pub device: Device,
     /// Print one JSON document on standard output
     #[arg(long)]
     pub json: bool,
@@ -297,6 +302,41 @@ pub struct PolicyCheck {
     /// The artifact's name, such as acme/llama-3
     #[arg(value_name = "ARTIFACT")]
     pub artifact: String,
+    /// Print one JSON document on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Measure what this machine can do
+#[derive(Args)]
+pub struct Bench {
+    #[command(subcommand)]
+    pub command: BenchCommand,
+}
+
+#[derive(Subcommand)]
+pub enum BenchCommand {
+    Gpu(BenchGpu),
+}
+
+/// Measure how fast a GPU hashes what lies in its memory
+///
+/// One message of each size, of bytes that repeat after 64 MiB. Medians, with the fastest and the slowest in brackets: the GPU's time by
+/// itself, and the time of the whole call.
+#[derive(Args)]
+pub struct BenchGpu {
+    /// The GPU
+    #[arg(long, value_name = "DEVICE", default_value = "cuda")]
+    pub device: Device,
+    /// Algorithms to measure [default: blake3 and the trees]; may be given several times
+    #[arg(long, value_enum)]
+    pub hash: Vec<AnyHash>,
+    /// Largest message in bytes [default: what the GPU's free memory allows, at most 8 GiB]
+    #[arg(long, value_name = "BYTES")]
+    pub largest: Option<u64>,
+    /// How often each is measured
+    #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub runs: u32,
     /// Print one JSON document on standard output
     #[arg(long)]
     pub json: bool,

@@ -1,5 +1,6 @@
 //! One file a command: arguments in, library call, report out.
 
+pub mod bench;
 pub mod diff;
 pub mod hash;
 pub mod inspect;

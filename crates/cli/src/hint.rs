@@ -12,6 +12,7 @@ pub fn hint(command: &Command, error: &Error) -> Option<&'static str> {
         Command::Sign(_) => signing(code),
         Command::Verify(_) => verifying(code, error),
         Command::Inspect(_) | Command::Diff(_) => reading_signature(code),
+        Command::Hash(_) | Command::Bench(_) => hashing(code),
         _ => None,
     }
 }
@@ -61,6 +62,15 @@ fn verifying(code: &str, error: &Error) -> Option<&'static str> {
         "json_invalid" | "json_field" | "media_type" => "is this a signature file made by sentry or model-signing?",
         "symlink" | "symlink_escape" | "symlink_cycle" | "special_file" => "no signature covers it; remove it, or fetch the model again",
         "model_differs" => return Some(differing(error)),
+        _ => return None,
+    })
+}
+
+fn hashing(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "gpu_serial_algorithm" => "choose --hash blake3 or sha256-tree, or --device cpu",
+        "gpu_no_driver" | "gpu_old_driver" | "gpu_not_found" | "gpu_too_old" => "--device cpu hashes on this machine's cores",
+        "gpu_out_of_memory" => "end what else uses the GPU, or choose --device cpu",
         _ => return None,
     })
 }

@@ -1,4 +1,4 @@
-//! The seam between places where digests are computed, and the CPU behind it.
+//! The seam between places where digests are computed, and the CPU behind it. The GPU is in the crate `sentry-ml-cuda`.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +8,7 @@ use crate::lattice::{Entry, SampleDigest, SourceTag, State};
 use crate::tree::{Joiner, Tree};
 use crate::{Algorithm, Digest, HashError};
 
-/// A place where digests are computed: this machine's cores, later a GPU.
+/// A place where digests are computed: this machine's cores, or a GPU.
 pub trait Backend: Send + Sync {
     /// What to call this backend in reports, such as `cpu`.
     fn name(&self) -> &'static str;
@@ -18,12 +18,6 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// Whatever keeps the backend from computing all of them; never some digests only.
     fn digest_many(&self, algorithm: Algorithm, messages: &[&[u8]]) -> Result<Vec<Digest>, HashError>;
-
-    /// The sample digests of `records`, in their order.
-    ///
-    /// # Errors
-    /// As for [`Backend::digest_many`].
-    fn sample_digests(&self, records: &[&[u8]]) -> Result<Vec<SampleDigest>, HashError>;
 
     /// The sum of the elements of `entries`, all of one source, whose ids the caller knows to be unique.
     ///
@@ -61,6 +55,13 @@ impl Cpu {
     pub fn threads(&self) -> usize {
         self.threads
     }
+
+    /// The sample digests of `records`, in their order.
+    pub fn sample_digests(&self, records: &[&[u8]]) -> Vec<SampleDigest> {
+        let batches: Vec<&[&[u8]]> = records.chunks(BATCH).collect();
+        let digest_all = |batch: &&[&[u8]]| batch.iter().map(|record| SampleDigest::of_record(record)).collect::<Vec<_>>();
+        map(self.threads, &batches, digest_all).concat()
+    }
 }
 
 impl Default for Cpu {
@@ -79,12 +80,6 @@ impl Backend for Cpu {
             Some(tree) => tree_many(self.threads, tree, messages),
             None => Ok(map(self.threads, messages, |message| algorithm.digest(message))),
         }
-    }
-
-    fn sample_digests(&self, records: &[&[u8]]) -> Result<Vec<SampleDigest>, HashError> {
-        let batches: Vec<&[&[u8]]> = records.chunks(BATCH).collect();
-        let digest_all = |batch: &&[&[u8]]| batch.iter().map(|record| SampleDigest::of_record(record)).collect::<Vec<_>>();
-        Ok(map(self.threads, &batches, digest_all).concat())
     }
 
     fn lattice_state(&self, source: &SourceTag, entries: &[Entry]) -> Result<State, HashError> {

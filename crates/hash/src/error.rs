@@ -48,6 +48,30 @@ pub enum HashError {
         /// The piece's algorithm.
         found: crate::Algorithm,
     },
+    /// A piece starts or ends where the place that hashes it cannot cut a message.
+    #[error("a piece at byte {offset} does not start and end at multiples of {multiple} or at the message's end")]
+    PieceAlignment {
+        /// Where it starts, in bytes.
+        offset: u64,
+        /// Where pieces may start and end.
+        multiple: u64,
+    },
+    /// There are more or fewer digests than messages.
+    #[error("{expected} digests were asked for, and {found} came back")]
+    DigestCount {
+        /// How many messages there are.
+        expected: usize,
+        /// How many digests.
+        found: usize,
+    },
+    /// A device cannot compute digests.
+    #[error("{message}")]
+    Device {
+        /// A stable name of the error for programs.
+        code: &'static str,
+        /// What is wrong with which device.
+        message: String,
+    },
     /// A digest was asked for before all pieces had arrived.
     #[error("only {seen} of {length} bytes have been hashed")]
     Incomplete {

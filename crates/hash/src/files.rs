@@ -21,7 +21,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 
-use crate::{Algorithm, Digest};
+use crate::{Algorithm, Cpu, Digest, HashError};
 
 pub use pool::hash_files;
 
@@ -107,3 +107,23 @@ pub type Fill<'a, E> = dyn FnMut(&mut [u8]) -> Result<(), E> + 'a;
 
 /// Told how many bytes have just been read, from any thread.
 pub type Progress<'a> = &'a (dyn Fn(u64) + Sync);
+
+/// A place where files are hashed: this machine's cores, or a GPU.
+pub trait FileHasher {
+    /// Hashes files; what comes of them is in their order.
+    ///
+    /// # Errors
+    /// The first one of a job, and whatever keeps the place from computing a digest.
+    fn hash_files<J: FileJob>(&self, jobs: &[J], progress: Progress<'_>) -> Result<Vec<J::Output>, J::Error>
+    where
+        J::Error: From<HashError>;
+}
+
+impl FileHasher for Cpu {
+    fn hash_files<J: FileJob>(&self, jobs: &[J], progress: Progress<'_>) -> Result<Vec<J::Output>, J::Error>
+    where
+        J::Error: From<HashError>,
+    {
+        hash_files(jobs, self.threads(), progress)
+    }
+}

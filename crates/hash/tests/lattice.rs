@@ -142,9 +142,9 @@ fn sample_digests_keep_their_order() {
     let slices: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
     let expected: Vec<SampleDigest> = records.iter().map(|record| SampleDigest::of_record(record)).collect();
     for threads in [1, 3] {
-        assert_eq!(Cpu::with_threads(threads).sample_digests(&slices), Ok(expected.clone()));
+        assert_eq!(Cpu::with_threads(threads).sample_digests(&slices), expected);
     }
-    assert_eq!(Cpu::new().sample_digests(&[]), Ok(Vec::new()));
+    assert!(Cpu::new().sample_digests(&[]).is_empty());
 }
 
 #[test]

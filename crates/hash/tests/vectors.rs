@@ -9,17 +9,17 @@ use sentry_hash::{Algorithm, Cpu, Digest, Hasher};
 
 #[test]
 fn cpu_with_one_thread() {
-    conformance(&Cpu::with_threads(1));
+    conformance(&Cpu::with_threads(1), &Algorithm::ALL);
 }
 
 #[test]
 fn cpu_with_two_threads() {
-    conformance(&Cpu::with_threads(2));
+    conformance(&Cpu::with_threads(2), &Algorithm::ALL);
 }
 
 #[test]
 fn cpu_with_more_threads_than_cores() {
-    conformance(&Cpu::with_threads(8));
+    conformance(&Cpu::with_threads(8), &Algorithm::ALL);
 }
 
 /// Sizes of updates around the block of SHA-256 (64), BLAKE2b (128), SHA3-256 (136) and BLAKE3's chunk (1024), in an

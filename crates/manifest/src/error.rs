@@ -246,6 +246,7 @@ fn hash_code(error: &HashError) -> &'static str {
         HashError::UnknownAlgorithm { .. } => "unknown_algorithm",
         HashError::DigestEncoding { .. } => "digest_encoding",
         HashError::DigestLength { .. } => "digest_length",
+        HashError::Device { code, .. } => code,
         _ => "hash_failed",
     }
 }

@@ -46,7 +46,7 @@ pub use ignore::{EntryKind, GIT_PATHS, HUB_NOTES, IgnoreRules, SIGNATURE_SUFFIX,
 pub use listed::ListError;
 pub use manifest::{Manifest, Method, Resource, ResourcePath, Serialization, Shard, parse_shard_name};
 pub use measure::{ManifestOptions, Measured, MeasuredResource};
-pub use memory::{MeasuredTensor, MeasuredTensors, TensorView};
+pub use memory::{MeasuredTensor, MeasuredTensors, Memory, TensorView};
 pub use path::{ModelPath, printable, printable_path};
 pub use tensors::TensorManifest;
 pub use tree::{FoundFile, ModelFile, ModelTree};

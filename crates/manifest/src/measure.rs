@@ -10,7 +10,7 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
-use sentry_hash::files::{FileJob, OpenedFile, Progress, Request, hash_files};
+use sentry_hash::files::{FileHasher, FileJob, OpenedFile, Progress, Request, hash_files};
 use sentry_hash::{Algorithm, Cpu, Digest};
 
 use crate::annotation::{ALGORITHM, SafetensorsAnnotation, TensorDigest};
@@ -67,7 +67,7 @@ pub fn for_signing(
     tree: &ModelTree,
     files: &[FoundFile],
     options: &ManifestOptions,
-    cpu: &Cpu,
+    hasher: &impl FileHasher,
     progress: Progress<'_>,
 ) -> Result<Manifest, ManifestError> {
     let serialization = &options.serialization;
@@ -89,7 +89,7 @@ pub fn for_signing(
             }
         }
     }
-    let measured = hash_files(&jobs, cpu.threads(), progress)?;
+    let measured = hasher.hash_files(&jobs, progress)?;
     let mut resources: Vec<Resource> = measured.into_iter().map(|measured| measured.resource).collect();
     resources.sort_by_cached_key(Resource::name);
     Manifest::new(serialization.clone(), resources)

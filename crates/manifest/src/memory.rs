@@ -1,15 +1,22 @@
 //! Digests of tensors that are in memory already.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 
-use sentry_hash::{Algorithm, Backend, Digest};
+use sentry_hash::{Algorithm, Digest, HashError};
 
 use crate::safetensors::Dtype;
 use crate::{ListError, ManifestError, TensorDigest, TensorManifest, printable};
 
+/// Where the bytes of a tensor lie; equal for two names of the same bytes. What it means is known to whoever hashes them.
+pub trait Memory: Copy + Eq + Hash {
+    /// How many bytes there are.
+    fn nbytes(&self) -> u64;
+}
+
 /// A tensor in memory: row-major, little-endian, without gaps.
 #[derive(Debug, Clone)]
-pub struct TensorView<'a> {
+pub struct TensorView<M> {
     /// Its name in the model.
     pub name: String,
     /// Its element type.
@@ -17,7 +24,7 @@ pub struct TensorView<'a> {
     /// Its shape in elements.
     pub shape: Vec<u64>,
     /// Its bytes.
-    pub bytes: &'a [u8],
+    pub memory: M,
     /// What tells its memory from all other memory of the model: the device and the address there. The bytes given here
     /// may be a copy.
     pub storage: (u64, u64),
@@ -60,37 +67,54 @@ impl MeasuredTensors {
         Self { algorithm, tensors: BTreeMap::new(), bytes: 0 }
     }
 
-    /// Hashes some more tensors of the model; bytes that several of them share, once.
+    /// Hashes some more tensors of the model with `digest_many`, which gives the digests of bytes in their order; bytes that several
+    /// tensors share, once.
     ///
     /// # Errors
-    /// [`ManifestError::DuplicateTensor`], [`ManifestError::TensorSize`], [`ManifestError::Hash`].
-    pub fn add(&mut self, views: &[TensorView<'_>], backend: &dyn Backend) -> Result<(), ManifestError> {
+    /// [`ManifestError::DuplicateTensor`], [`ManifestError::TensorSize`], [`ManifestError::Hash`], and those of `digest_many`.
+    pub fn add<M: Memory, E: From<ManifestError>>(
+        &mut self,
+        views: &[TensorView<M>],
+        digest_many: impl FnOnce(Algorithm, &[M]) -> Result<Vec<Digest>, E>,
+    ) -> Result<(), E> {
         for view in views {
-            let (expected, found) = (view.dtype.size_of(&view.shape), view.bytes.len() as u64);
+            let (expected, found) = (view.dtype.size_of(&view.shape), view.memory.nbytes());
             if expected != Some(found) {
-                return Err(ManifestError::TensorSize { tensor: printable(&view.name), expected: expected.unwrap_or(0), found });
+                return Err(ManifestError::TensorSize { tensor: printable(&view.name), expected: expected.unwrap_or(0), found }.into());
             }
         }
-        let mut places: HashMap<(usize, usize), usize> = HashMap::new();
-        let mut messages: Vec<&[u8]> = Vec::new();
+        let mut places: HashMap<M, usize> = HashMap::with_capacity(views.len());
+        let mut messages: Vec<M> = Vec::with_capacity(views.len());
         let mut view_places = Vec::with_capacity(views.len());
         for view in views {
-            let place = *places.entry((view.bytes.as_ptr().addr(), view.bytes.len())).or_insert(messages.len());
+            let place = *places.entry(view.memory).or_insert(messages.len());
             if place == messages.len() {
-                messages.push(view.bytes);
+                messages.push(view.memory);
             }
             view_places.push(place);
         }
-        let digests: Vec<Digest> = backend.digest_many(self.algorithm, &messages)?;
-        self.bytes = messages.iter().fold(self.bytes, |total, message| total.saturating_add(message.len() as u64));
+        let digests = digest_many(self.algorithm, &messages)?;
+        self.check_digests(&digests, messages.len())?;
+        self.bytes = messages.iter().fold(self.bytes, |total, message| total.saturating_add(message.nbytes()));
         for (view, place) in views.iter().zip(view_places) {
             let tensor = TensorDigest { name: view.name.clone(), dtype: view.dtype, shape: view.shape.clone(), digest: digests[place] };
             let measured = MeasuredTensor { tensor, storage: view.storage, persistent: view.persistent };
             if self.tensors.insert(view.name.clone(), measured).is_some() {
-                return Err(ManifestError::DuplicateTensor { tensor: printable(&view.name) });
+                return Err(ManifestError::DuplicateTensor { tensor: printable(&view.name) }.into());
             }
         }
         Ok(())
+    }
+
+    /// Whether there is one digest of the model's algorithm for each message.
+    fn check_digests(&self, digests: &[Digest], messages: usize) -> Result<(), ManifestError> {
+        if digests.len() != messages {
+            return Err(HashError::DigestCount { expected: messages, found: digests.len() }.into());
+        }
+        match digests.iter().find(|digest| digest.algorithm() != self.algorithm) {
+            Some(other) => Err(HashError::PieceAlgorithm { expected: self.algorithm, found: other.algorithm() }.into()),
+            None => Ok(()),
+        }
     }
 
     /// The algorithm of every digest.
@@ -120,22 +144,55 @@ impl MeasuredTensors {
 
 #[cfg(test)]
 mod tests {
-    use sentry_hash::Cpu;
+    use std::ptr;
 
     use super::*;
 
-    fn view<'a>(name: &str, dtype: &str, shape: &[u64], bytes: &'a [u8]) -> TensorView<'a> {
+    /// Bytes that are the same if they lie at the same place.
+    #[derive(Debug, Clone, Copy)]
+    struct Bytes<'a>(&'a [u8]);
+
+    impl PartialEq for Bytes<'_> {
+        fn eq(&self, other: &Self) -> bool {
+            ptr::eq(self.0, other.0)
+        }
+    }
+
+    impl Eq for Bytes<'_> {}
+
+    impl Hash for Bytes<'_> {
+        fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+            ptr::hash(self.0, state);
+        }
+    }
+
+    impl Memory for Bytes<'_> {
+        fn nbytes(&self) -> u64 {
+            self.0.len() as u64
+        }
+    }
+
+    fn view<'a>(name: &str, dtype: &str, shape: &[u64], bytes: &'a [u8]) -> TensorView<Bytes<'a>> {
         let dtype = Dtype::from_name(dtype).unwrap();
         let storage = (0, bytes.as_ptr().addr() as u64);
-        TensorView { name: name.to_owned(), dtype, shape: shape.to_vec(), bytes, storage, persistent: true }
+        TensorView { name: name.to_owned(), dtype, shape: shape.to_vec(), memory: Bytes(bytes), storage, persistent: true }
+    }
+
+    fn digest_many(algorithm: Algorithm, messages: &[Bytes<'_>]) -> Result<Vec<Digest>, ManifestError> {
+        Ok(messages.iter().map(|message| algorithm.digest(message.0)).collect())
+    }
+
+    fn add(algorithm: Algorithm, views: &[TensorView<Bytes<'_>>]) -> Result<MeasuredTensors, &'static str> {
+        let mut measured = MeasuredTensors::new(algorithm);
+        measured.add(views, digest_many).map_err(|error| error.code())?;
+        Ok(measured)
     }
 
     #[test]
     fn shared_bytes_are_hashed_once_and_listed_under_each_name() {
         let bytes = [7; 24];
-        let mut measured = MeasuredTensors::new(Algorithm::Blake3);
         let views = [view("b", "F32", &[2, 3], &bytes), view("a", "F32", &[2, 3], &bytes), view("c", "F32", &[3, 2], &bytes)];
-        measured.add(&views, &Cpu::with_threads(2)).unwrap();
+        let measured = add(Algorithm::Blake3, &views).unwrap();
         assert_eq!(measured.bytes(), 24);
         let names: Vec<_> = measured.tensors().keys().collect();
         assert_eq!(names, ["a", "b", "c"]);
@@ -148,15 +205,23 @@ mod tests {
 
     #[test]
     fn sizes_and_names_are_checked() {
-        let add =
-            |views: &[TensorView<'_>]| MeasuredTensors::new(Algorithm::Sha256Tree).add(views, &Cpu::new()).map_err(|error| error.code());
-        assert_eq!(add(&[view("a", "F32", &[2], &[0; 7])]), Err("tensor_size"));
-        assert_eq!(add(&[view("a", "F32", &[u64::MAX, 2], &[0; 8])]), Err("tensor_size"));
-        assert_eq!(add(&[view("a", "U8", &[1], &[0]), view("a", "U8", &[1], &[1])]), Err("duplicate_tensor"));
+        let add_code = |views: &[TensorView<Bytes<'_>>]| add(Algorithm::Sha256Tree, views).map(|_| ());
+        assert_eq!(add_code(&[view("a", "F32", &[2], &[0; 7])]), Err("tensor_size"));
+        assert_eq!(add_code(&[view("a", "F32", &[u64::MAX, 2], &[0; 8])]), Err("tensor_size"));
+        assert_eq!(add_code(&[view("a", "U8", &[1], &[0]), view("a", "U8", &[1], &[1])]), Err("duplicate_tensor"));
         let empty = view("e", "F32", &[0, 4], &[]);
-        assert_eq!(add(std::slice::from_ref(&empty)), Ok(()));
-        let mut measured = MeasuredTensors::new(Algorithm::Blake3);
-        measured.add(&[empty.clone(), TensorView { name: "f".to_owned(), ..empty }], &Cpu::new()).unwrap();
+        let measured = add(Algorithm::Blake3, &[empty.clone(), TensorView { name: "f".to_owned(), ..empty }]).unwrap();
         assert_eq!(measured.tensors()["e"].own_storage(), None, "nothing is not shared");
+    }
+
+    #[test]
+    fn digests_of_fewer_messages_or_of_another_algorithm_are_refused() {
+        let views = [view("a", "U8", &[1], &[0]), view("b", "U8", &[1], &[1])];
+        let mut measured = MeasuredTensors::new(Algorithm::Blake3);
+        let short = measured.add(&views, |algorithm, messages| digest_many(algorithm, &messages[1..]));
+        assert!(matches!(short, Err(ManifestError::Hash(HashError::DigestCount { expected: 2, found: 1 }))));
+        let other = measured.add(&views, |_, messages| digest_many(Algorithm::Sha256Tree, messages));
+        assert!(matches!(other, Err(ManifestError::Hash(HashError::PieceAlgorithm { .. }))));
+        assert!(measured.tensors().is_empty());
     }
 }

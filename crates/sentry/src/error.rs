@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use sentry_bundle::BundleError;
+use sentry_cuda::GpuError;
 use sentry_manifest::{ListError, ManifestError, ModelPath, printable_path};
 use sentry_trust::{CertificateError, Difference, KeyError, PolicyError, SignError, VerifyError, Violation};
 
@@ -20,6 +21,9 @@ pub enum Error {
     /// The model cannot be listed, read or covered by a signature.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// A GPU cannot hash.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
     /// A list of tensors cannot be signed.
     #[error(transparent)]
     List(#[from] ListError),
@@ -109,6 +113,7 @@ impl Error {
             Self::Sign(_) => "self_check",
             Self::Verify(error) => error.code(),
             Self::Manifest(error) => error.code(),
+            Self::Gpu(error) => error.code(),
             Self::List(error) => error.code(),
             Self::SignatureNotFound { .. } => "signature_not_found",
             Self::WouldOverwrite { .. } => "would_overwrite",
@@ -123,6 +128,7 @@ impl Error {
             Self::Verify(error) => error.is_unchecked(),
             Self::Manifest(error) => error.is_unchecked(),
             Self::Sign(_)
+            | Self::Gpu(_)
             | Self::List(_)
             | Self::Key(_)
             | Self::KeyFile { .. }

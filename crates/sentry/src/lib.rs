@@ -29,6 +29,7 @@ mod hash;
 mod input;
 mod load;
 mod options;
+mod places;
 mod sign;
 mod signature_file;
 mod tensors;
@@ -43,6 +44,7 @@ pub use input::{
 };
 pub use load::{ModelReader, OpenFile};
 pub use options::{Observer, SignOptions, VerifyOptions};
+pub use places::{Device, Place, UnknownDevice, digest_in_place};
 pub use sign::{Signed, sign_model};
 pub use signature_file::{default_signature_path, read_bundle, signature_paths};
 pub use tensors::{SignedTensors, TensorsVerifier, sign_tensors};
@@ -50,12 +52,13 @@ pub use timestamp::HttpTimestamper;
 pub use verify::verify_model;
 
 pub use sentry_bundle::{Bundle, Material, Statement, TensorsStatement, uris};
+pub use sentry_cuda::{DeviceBytes, DeviceMemory, Gpu, GpuError, Share, Stream};
 pub use sentry_hash::{Algorithm, Backend, Cpu, Digest};
 pub use sentry_manifest::load::{Fill, Part, Receiver};
 pub use sentry_manifest::safetensors::{Dtype, Header, TensorInfo};
 pub use sentry_manifest::{
-    Annotation, GIT_PATHS, Manifest, ManifestError, MeasuredTensors, Method, ModelPath, Resource, ResourcePath, Serialization, Shard,
-    TensorDigest, TensorView, printable, printable_path,
+    Annotation, GIT_PATHS, Manifest, ManifestError, MeasuredTensors, Memory, Method, ModelPath, Resource, ResourcePath, Serialization,
+    Shard, TensorDigest, TensorView, printable, printable_path,
 };
 pub use sentry_trust::{
     ArtifactName, ArtifactNameError, CertificateError, CertificateSigner, DecidedBy, Decision, Difference, DifferenceKind, ExpectedName,

@@ -43,7 +43,7 @@ pub fn sign_tensors(
         return Err(Error::Options { reason: "a subject has from 1 to 4096 bytes" });
     }
     check_replaceable(signature)?;
-    let statement = TensorsStatement { subject: subject.to_owned(), version, manifest: measured.to_manifest()? };
+    let statement = TensorsStatement::new(subject.to_owned(), version, measured.to_manifest()?);
     let bundle = sign_and_timestamp(&statement, signer, timestamp)?;
     write_signature(signature, &bundle)?;
     let payload_sha256 = sentry_hash::Algorithm::Sha256.digest(&statement.to_payload());

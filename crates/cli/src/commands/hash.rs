@@ -11,7 +11,7 @@ use crate::progress::Progress;
 
 pub fn run(arguments: &Hash, output: &Output) -> anyhow::Result<ExitCode> {
     let progress = Progress::new(output);
-    let manifest = sentry::hash_model(&arguments.model, arguments.hash.into(), arguments.tensors, &progress)?;
+    let manifest = sentry::hash_model(&arguments.model, arguments.hash.into(), arguments.tensors, arguments.device, &progress)?;
     drop(progress);
     if output.is_json() {
         let files: Vec<_> = manifest.resources().iter().map(file_json).collect();

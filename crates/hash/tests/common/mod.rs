@@ -32,9 +32,9 @@ pub fn period_251(length: usize) -> &'static [u8] {
     &STREAM[1..=length]
 }
 
-/// Runs every vector through a backend: all messages of an algorithm at once, then one at a time.
-pub fn conformance(backend: &dyn Backend) {
-    for algorithm in Algorithm::ALL {
+/// Runs every vector of these algorithms through a backend: all messages of an algorithm at once, then one at a time.
+pub fn conformance(backend: &dyn Backend, algorithms: &[Algorithm]) {
+    for &algorithm in algorithms {
         let vectors = vectors(algorithm);
         let messages: Vec<&[u8]> = vectors.iter().map(|vector| &*vector.message).collect();
         let together = backend.digest_many(algorithm, &messages).unwrap();

@@ -1,15 +1,18 @@
 //! A reader for files of vectors that hold one field a line: NIST's `Name = value` and the `"name": value,` of JSON.
 
+#[allow(clippy::duplicate_mod, reason = "each of the files is used alone as well")]
+#[path = "repository.rs"]
+mod repository;
+
 use std::array;
 use std::fs;
-use std::path::Path;
 
 /// The records of a file: the values of the fields `names`, which every record has in this order.
 ///
 /// `path` starts at the root of the repository. `count` records must be there, so that a file that is cut or that no
 /// longer parses fails.
 pub fn records<const N: usize>(path: &str, names: [&str; N], count: usize) -> Vec<[String; N]> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
+    let file = repository::root().join(path);
     let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     let fields: Vec<(usize, &str)> = text.lines().filter_map(|line| field(line, &names)).collect();
     for (index, (position, _)) in fields.iter().enumerate() {

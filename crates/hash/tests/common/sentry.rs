@@ -1,12 +1,14 @@
 //! The vectors that `reference/` makes: `vectors/sentry/*.json`.
 
-use std::path::Path;
+#[allow(clippy::duplicate_mod, reason = "each of the files is used alone as well")]
+#[path = "repository.rs"]
+mod repository;
 
 use serde_json::Value;
 
 /// One of the files, by its name without the ending.
 pub fn file(name: &str) -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../vectors/sentry").join(name).with_extension("json");
+    let path = repository::root().join("vectors/sentry").join(name).with_extension("json");
     let text = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_slice(&text).unwrap()
 }

@@ -1,0 +1,593 @@
+//! The NVIDIA driver: the calls that this crate makes, and owners for what they return.
+//!
+//! All `unsafe` of this crate is here, but for the launches in `tree` and `lattice`. What it rests on: handles come from the driver and live as long as their owners; every call
+//! that needs the device's context runs while a [`Bound`] of it lives; [`DeviceBytes`] are what their maker promised.
+
+#![allow(unsafe_code)]
+
+use std::ffi::{CString, c_void};
+use std::fmt;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use cudarc::driver::{DriverError, result, sys};
+
+use crate::GpuError;
+
+/// The oldest driver that loads the embedded modules: the first one for CUDA 12.
+const OLDEST_DRIVER: i32 = 12_000;
+
+/// The first driver with streams of green contexts, which bound work to some multiprocessors.
+const GREEN_CONTEXTS: i32 = 12_050;
+
+/// The driver's library: loaded, new enough, and initialised.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Driver {
+    version: i32,
+}
+
+impl Driver {
+    /// Loads the library once a process. `cudarc` panics where the library or a function is missing, so both are ruled out here.
+    pub fn load() -> Result<Self, GpuError> {
+        static DRIVER: OnceLock<Result<Driver, GpuError>> = OnceLock::new();
+        DRIVER.get_or_init(Self::load_once).clone()
+    }
+
+    fn load_once() -> Result<Self, GpuError> {
+        // SAFETY: runs the initialisers of the library that the system's loader finds under the driver's name.
+        if !unsafe { sys::is_culib_present() } {
+            return Err(GpuError::NoDriver);
+        }
+        let mut version = 0;
+        // SAFETY: writes one integer.
+        unsafe { sys::cuDriverGetVersion(&mut version) }.result().map_err(|error| failed(0, "asking for the driver's version", error))?;
+        if version < OLDEST_DRIVER {
+            return Err(GpuError::OldDriver { found: version, needed: OLDEST_DRIVER });
+        }
+        match result::init() {
+            Ok(()) => Ok(Self { version }),
+            Err(DriverError(sys::CUresult::CUDA_ERROR_NO_DEVICE)) => Err(GpuError::NoDevice { ordinal: 0, count: 0 }),
+            Err(error) => Err(failed(0, "starting the driver", error)),
+        }
+    }
+
+    /// How many GPUs this process may use.
+    pub fn count(self) -> Result<usize, GpuError> {
+        let count = result::device::get_count().map_err(|error| failed(0, "counting GPUs", error))?;
+        Ok(usize::try_from(count).unwrap_or(0))
+    }
+}
+
+/// The error for a status of the driver.
+fn failed(ordinal: usize, action: &'static str, error: DriverError) -> GpuError {
+    use sys::CUresult as Status;
+    let status = error.error_name().ok().and_then(|name| name.to_str().ok()).map_or_else(|| format!("{:?}", error.0), str::to_owned);
+    match error.0 {
+        Status::CUDA_ERROR_DEVICE_UNAVAILABLE
+        | Status::CUDA_ERROR_DEINITIALIZED
+        | Status::CUDA_ERROR_ECC_UNCORRECTABLE
+        | Status::CUDA_ERROR_NVLINK_UNCORRECTABLE
+        | Status::CUDA_ERROR_CONTEXT_IS_DESTROYED
+        | Status::CUDA_ERROR_UNKNOWN => GpuError::Lost { ordinal, action, status },
+        _ => GpuError::Failed { ordinal, action, status },
+    }
+}
+
+/// The primary context of a GPU, which torch and the CUDA runtime use as well. Kept to the end of the process.
+pub(crate) struct Context {
+    driver: Driver,
+    ordinal: usize,
+    device: sys::CUdevice,
+    raw: sys::CUcontext,
+}
+
+// SAFETY: the driver's handles may be used from any thread.
+unsafe impl Send for Context {}
+unsafe impl Sync for Context {}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GPU {}", self.ordinal)
+    }
+}
+
+impl Context {
+    /// Takes part in the primary context of GPU `ordinal`; makes it if nobody has.
+    pub fn retain(driver: Driver, ordinal: usize) -> Result<&'static Self, GpuError> {
+        let count = driver.count()?;
+        let number = i32::try_from(ordinal).ok().filter(|_| ordinal < count).ok_or(GpuError::NoDevice { ordinal, count })?;
+        let device = result::device::get(number).map_err(|error| failed(ordinal, "opening it", error))?;
+        // SAFETY: the device exists.
+        let raw = unsafe { result::primary_ctx::retain(device) }.map_err(|error| failed(ordinal, "making its context", error))?;
+        Ok(Box::leak(Box::new(Self { driver, ordinal, device, raw })))
+    }
+
+    pub fn ordinal(&self) -> usize {
+        self.ordinal
+    }
+
+    pub fn name(&self) -> Result<String, GpuError> {
+        result::device::get_name(self.device).map_err(|error| failed(self.ordinal, "asking for its name", error))
+    }
+
+    /// Major and minor number of what the GPU can do.
+    pub fn capability(&self) -> Result<(i32, i32), GpuError> {
+        use sys::CUdevice_attribute_enum as Attribute;
+        Ok((
+            self.attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+            self.attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+        ))
+    }
+
+    /// How many multiprocessors the GPU has.
+    pub fn multiprocessors(&self) -> Result<u32, GpuError> {
+        let count = self.attribute(sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
+        Ok(u32::try_from(count).unwrap_or(1).max(1))
+    }
+
+    /// Bytes of memory that nobody uses.
+    pub fn free_memory(&self) -> Result<u64, GpuError> {
+        let (free, _total) = self.call("asking for its free memory", result::mem_get_info)?;
+        Ok(free as u64)
+    }
+
+    fn attribute(&self, attribute: sys::CUdevice_attribute) -> Result<i32, GpuError> {
+        // SAFETY: writes one integer.
+        unsafe { result::device::get_attribute(self.device, attribute) }.map_err(|error| failed(self.ordinal, "asking what it is", error))
+    }
+
+    /// Makes the context the calling thread's until the value is dropped, and then the former one again: torch keeps its own there.
+    fn bind(&self) -> Result<Bound, GpuError> {
+        // SAFETY: the context lives to the end of the process.
+        unsafe { sys::cuCtxPushCurrent_v2(self.raw) }.result().map_err(|error| failed(self.ordinal, "entering its context", error))?;
+        Ok(Bound)
+    }
+
+    /// Runs a call of the driver in this context.
+    fn call<T>(&self, action: &'static str, call: impl FnOnce() -> Result<T, DriverError>) -> Result<T, GpuError> {
+        let _bound = self.bind()?;
+        call().map_err(|error| failed(self.ordinal, action, error))
+    }
+}
+
+/// A thread is in a context.
+struct Bound;
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        let mut left = std::ptr::null_mut();
+        // SAFETY: takes off what `bind` put there.
+        let _ = unsafe { sys::cuCtxPopCurrent_v2(&mut left) };
+    }
+}
+
+/// Compiled kernels on a GPU. Never unloaded.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Module {
+    context: &'static Context,
+    raw: sys::CUmodule,
+}
+
+/// A kernel.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Function {
+    context: &'static Context,
+    raw: sys::CUfunction,
+}
+
+// SAFETY: as for the context.
+unsafe impl Send for Module {}
+unsafe impl Sync for Module {}
+unsafe impl Send for Function {}
+unsafe impl Sync for Function {}
+
+impl Module {
+    /// Loads a cubin, or PTX that ends in a zero byte.
+    pub fn load(context: &'static Context, image: &'static [u8]) -> Result<Self, GpuError> {
+        assert!(image.starts_with(b"\x7fELF") || image.ends_with(b"\0"), "an image says where it ends");
+        // SAFETY: a cubin has its length in its header, and PTX ends in a zero; both are part of this program.
+        let raw = context.call("loading kernels", || unsafe { result::module::load_data(image.as_ptr().cast()) })?;
+        Ok(Self { context, raw })
+    }
+
+    /// The kernel of this name.
+    pub fn function(&self, name: &str) -> Result<Function, GpuError> {
+        let name = CString::new(name).expect("names of kernels have no zero byte");
+        // SAFETY: the module is loaded.
+        let raw = self.context.call("finding a kernel", || unsafe { result::module::get_function(self.raw, name) })?;
+        Ok(Function { context: self.context, raw })
+    }
+}
+
+/// An argument of a kernel: every one is a 64-bit integer or address.
+pub(crate) type Argument = u64;
+
+/// In what order work runs. Owned, or another library's.
+pub struct Stream {
+    context: &'static Context,
+    raw: sys::CUstream,
+    /// Destroyed with this value, and before the multiprocessors that it is bound to.
+    owned: bool,
+    green: Option<sys::CUgreenCtx>,
+}
+
+// SAFETY: as for the context.
+unsafe impl Send for Stream {}
+unsafe impl Sync for Stream {}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "stream {:p} of {:?}", self.raw, self.context)
+    }
+}
+
+impl Stream {
+    /// A new stream that waits for no other one.
+    pub(crate) fn new(context: &'static Context) -> Result<Self, GpuError> {
+        let create = || result::stream::create(result::stream::StreamKind::NonBlocking);
+        Ok(Self { context, raw: context.call("making a stream", create)?, owned: true, green: None })
+    }
+
+    /// Another library's stream, such as torch's current one; 0 is the default stream.
+    ///
+    /// # Safety
+    /// It is a stream of this GPU's primary context, and outlives this value and every hasher that was given it.
+    pub(crate) unsafe fn borrowed(context: &'static Context, handle: usize) -> Self {
+        Self { context, raw: handle as sys::CUstream, owned: false, green: None }
+    }
+
+    /// A stream of the lowest priority whose work runs on `multiprocessors` of the GPU's, or a few more: a GPU gives them away in groups.
+    pub(crate) fn on_part(context: &'static Context, multiprocessors: u32) -> Result<Self, GpuError> {
+        let ordinal = context.ordinal;
+        if context.driver.version < GREEN_CONTEXTS {
+            return Err(GpuError::Share {
+                ordinal,
+                reason: "a driver for CUDA 12.5 or later is needed to give work a part of the multiprocessors",
+            });
+        }
+        let _bound = context.bind()?;
+        let refused = |error| failed(ordinal, "setting multiprocessors apart", error);
+        let (least, _greatest) = result::stream::get_priority_range().map_err(refused)?;
+        let sm = sys::CUdevResourceType::CU_DEV_RESOURCE_TYPE_SM;
+        // SAFETY: zero is a valid value of these plain structures, which the driver fills. Later drivers know a longer form: there is
+        // room behind the first element.
+        let (mut all, mut part, mut rest): ([sys::CUdevResource; 2], [sys::CUdevResource; 2], [sys::CUdevResource; 2]) =
+            unsafe { std::mem::zeroed() };
+        let mut groups = 1;
+        let mut description = std::ptr::null_mut();
+        let mut green = std::ptr::null_mut();
+        let mut raw = std::ptr::null_mut();
+        let flags = sys::CUgreenCtxCreate_flags::CU_GREEN_CTX_DEFAULT_STREAM as u32;
+        let non_blocking = sys::CUstream_flags::CU_STREAM_NON_BLOCKING as u32;
+        // SAFETY: each call gets room for what it writes, and what the calls before it gave.
+        unsafe {
+            sys::cuDeviceGetDevResource(context.device, all.as_mut_ptr(), sm).result().map_err(refused)?;
+            sys::cuDevSmResourceSplitByCount(part.as_mut_ptr(), &mut groups, all.as_ptr(), rest.as_mut_ptr(), 0, multiprocessors)
+                .result()
+                .map_err(refused)?;
+            sys::cuDevResourceGenerateDesc(&mut description, part.as_mut_ptr(), 1).result().map_err(refused)?;
+            sys::cuGreenCtxCreate(&mut green, description, context.device, flags).result().map_err(refused)?;
+            let created = sys::cuGreenCtxStreamCreate(&mut raw, green, non_blocking, least).result();
+            if let Err(error) = created {
+                let _ = sys::cuGreenCtxDestroy(green);
+                return Err(refused(error));
+            }
+        }
+        Ok(Self { context, raw, owned: true, green: Some(green) })
+    }
+
+    /// Tells this stream from others.
+    pub(crate) fn handle(&self) -> usize {
+        self.raw as usize
+    }
+
+    /// Queues a kernel with a grid of `blocks` blocks of `threads` threads.
+    ///
+    /// # Safety
+    /// The arguments are those of the kernel, and all memory they speak of is there, and not written by others, when it runs.
+    pub(crate) unsafe fn launch(&self, function: Function, blocks: u32, threads: u32, arguments: &[Argument]) -> Result<(), GpuError> {
+        assert_eq!(function.context.ordinal, self.context.ordinal, "a stream of another GPU");
+        let mut pointers: Vec<*mut c_void> = arguments.iter().map(|argument| std::ptr::from_ref(argument).cast_mut().cast()).collect();
+        // SAFETY: as the caller promises; the driver copies the arguments before it returns.
+        self.context.call("launching a kernel", || unsafe {
+            result::launch_kernel(function.raw, (blocks, 1, 1), (threads, 1, 1), 0, self.raw, &mut pointers)
+        })
+    }
+
+    /// Queues the setting of every byte of `memory[start..start + length]`.
+    pub(crate) fn fill(&self, memory: &DeviceMemory, start: u64, length: u64, byte: u8) -> Result<(), GpuError> {
+        memory.check(start, length);
+        // SAFETY: the range was checked.
+        self.context.call("filling memory", || unsafe { result::memset_d8_async(memory.address + start, byte, length as usize, self.raw) })
+    }
+
+    /// Queues a copy of `length` bytes from `start` on to the same place on the GPU.
+    ///
+    /// Whoever owns `from` changes or frees it only when this stream has come so far.
+    pub(crate) fn upload(&self, from: &PinnedMemory, to: &DeviceMemory, start: u64, length: u64) -> Result<(), GpuError> {
+        self.copy(from, start, to, start, length)
+    }
+
+    /// Queues a copy of the first `length` bytes to `start` on the GPU; otherwise as `upload`.
+    pub(crate) fn upload_to(&self, from: &PinnedMemory, to: &DeviceMemory, start: u64, length: u64) -> Result<(), GpuError> {
+        self.copy(from, 0, to, start, length)
+    }
+
+    fn copy(&self, from: &PinnedMemory, from_start: u64, to: &DeviceMemory, to_start: u64, length: u64) -> Result<(), GpuError> {
+        from.check(from_start, length);
+        to.check(to_start, length);
+        // SAFETY: the ranges were checked.
+        let copy = || unsafe { sys::cuMemcpyHtoDAsync_v2(to.address + to_start, from.at(from_start), length as usize, self.raw) }.result();
+        self.context.call("copying to the GPU", copy)
+    }
+
+    /// Queues a copy of the first `length` bytes of `from`.
+    pub(crate) fn download(&self, from: &DeviceMemory, to: &mut PinnedMemory, length: u64) -> Result<(), GpuError> {
+        from.check(0, length);
+        to.check(0, length);
+        // SAFETY: the ranges were checked.
+        let copy = || unsafe { sys::cuMemcpyDtoHAsync_v2(to.at(0), from.address, length as usize, self.raw) }.result();
+        self.context.call("copying from the GPU", copy)
+    }
+
+    /// Work that is queued from now on waits until `event` has happened.
+    pub(crate) fn wait(&self, event: &Event) -> Result<(), GpuError> {
+        let flags = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
+        // SAFETY: both exist.
+        self.context.call("waiting for another stream", || unsafe { result::stream::wait_event(self.raw, event.raw, flags) })
+    }
+
+    /// Work that is queued from now on waits for all that `other` has been given.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn follow(&self, other: &Self) -> Result<(), GpuError> {
+        self.wait(&other.mark()?)
+    }
+
+    /// A mark behind all work that is queued so far.
+    pub fn mark(&self) -> Result<Event, GpuError> {
+        let event = Event::new(self.context)?;
+        event.record(self)?;
+        Ok(event)
+    }
+
+    /// Waits until all work is done that was queued so far, and says whether any of it failed.
+    pub fn synchronize(&self) -> Result<(), GpuError> {
+        // SAFETY: the stream exists.
+        self.context.call("computing", || unsafe { result::stream::synchronize(self.raw) })
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if !self.owned {
+            return;
+        }
+        // SAFETY: the handles are this value's own. A stream that still works is destroyed when it is done.
+        let _ = self.context.call("ending a stream", || unsafe {
+            let destroyed = result::stream::destroy(self.raw);
+            if let Some(green) = self.green {
+                let _ = sys::cuGreenCtxDestroy(green);
+            }
+            destroyed
+        });
+    }
+}
+
+/// A mark in a stream.
+#[derive(Debug)]
+pub struct Event {
+    context: &'static Context,
+    raw: sys::CUevent,
+}
+
+// SAFETY: as for the context.
+unsafe impl Send for Event {}
+unsafe impl Sync for Event {}
+
+impl Event {
+    fn new(context: &'static Context) -> Result<Self, GpuError> {
+        let create = || result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT);
+        Ok(Self { context, raw: context.call("making an event", create)? })
+    }
+
+    /// Marks what `stream` has been given so far; the former mark is forgotten.
+    pub(crate) fn record(&self, stream: &Stream) -> Result<(), GpuError> {
+        // SAFETY: both exist.
+        self.context.call("marking a stream", || unsafe { result::event::record(self.raw, stream.raw) })
+    }
+
+    /// The GPU's time between an earlier mark and this one. Waits for both.
+    pub fn since(&self, earlier: &Self) -> Result<Duration, GpuError> {
+        let measure = || {
+            // SAFETY: both exist.
+            unsafe {
+                result::event::synchronize(self.raw)?;
+                let mut milliseconds = 0.0_f32;
+                sys::cuEventElapsedTime(&mut milliseconds, earlier.raw, self.raw).result()?;
+                Ok(milliseconds)
+            }
+        };
+        Ok(Duration::from_secs_f32(self.context.call("measuring time", measure)?.max(0.0) / 1000.0))
+    }
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        // SAFETY: it is this value's own.
+        let _ = self.context.call("ending an event", || unsafe { result::event::destroy(self.raw) });
+    }
+}
+
+/// Memory of a GPU.
+#[derive(Debug)]
+pub struct DeviceMemory {
+    context: &'static Context,
+    address: sys::CUdeviceptr,
+    length: u64,
+}
+
+impl DeviceMemory {
+    /// `length` bytes, not zeroed.
+    pub(crate) fn allocate(context: &'static Context, length: u64) -> Result<Self, GpuError> {
+        let ordinal = context.ordinal;
+        let out_of_memory = GpuError::OutOfMemory { ordinal, memory: "device", bytes: length };
+        let size = usize::try_from(length.max(1)).map_err(|_| out_of_memory.clone())?;
+        let _bound = context.bind()?;
+        // SAFETY: nothing reads the memory before it is written: kernels write what they read, and the rest is only compared.
+        match unsafe { result::malloc_sync(size) } {
+            Ok(address) => Ok(Self { context, address, length }),
+            Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => Err(out_of_memory),
+            Err(error) => Err(failed(ordinal, "allocating memory", error)),
+        }
+    }
+
+    /// Its length in bytes.
+    pub fn len(&self) -> u64 {
+        self.length
+    }
+
+    /// Whether it has no byte.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Writes `bytes` to it again and again until it is full, and waits for that.
+    ///
+    /// # Errors
+    /// [`GpuError::OutOfMemory`], and what the driver says.
+    pub fn fill(&mut self, bytes: &[u8]) -> Result<(), GpuError> {
+        let length = bytes.len() as u64;
+        assert!(length > 0 || self.is_empty(), "nothing fills no memory");
+        let stream = Stream::new(self.context)?;
+        let mut pinned = PinnedMemory::allocate(self.context, length)?;
+        pinned.as_mut_bytes().copy_from_slice(bytes);
+        let mut copied = Ok(());
+        let mut start = 0;
+        while start < self.length && copied.is_ok() {
+            let size = length.min(self.length - start);
+            copied = stream.upload_to(&pinned, self, start, size);
+            start += size;
+        }
+        stream.synchronize()?;
+        copied
+    }
+
+    /// Its address on the GPU.
+    pub(crate) fn address(&self) -> u64 {
+        self.address
+    }
+
+    /// A part of it, to be hashed.
+    pub fn bytes(&self, start: u64, length: u64) -> DeviceBytes<'_> {
+        self.check(start, length);
+        // SAFETY: the range was checked, and the memory cannot be freed while it is borrowed.
+        unsafe { DeviceBytes::new(self.address + start, length) }
+    }
+
+    fn check(&self, start: u64, length: u64) {
+        assert!(start <= self.length && length <= self.length - start, "a range beyond the GPU's memory");
+    }
+}
+
+impl Drop for DeviceMemory {
+    fn drop(&mut self) {
+        // SAFETY: it is this value's own. The driver waits for work that may use it.
+        let _ = self.context.call("freeing memory", || unsafe { result::free_sync(self.address) });
+    }
+}
+
+/// This machine's memory that a GPU copies from and to while the processor goes on.
+#[derive(Debug)]
+pub(crate) struct PinnedMemory {
+    context: &'static Context,
+    address: *mut c_void,
+    length: u64,
+}
+
+// SAFETY: plain memory with one owner.
+unsafe impl Send for PinnedMemory {}
+unsafe impl Sync for PinnedMemory {}
+
+impl PinnedMemory {
+    /// `length` bytes, zeroed.
+    pub fn allocate(context: &'static Context, length: u64) -> Result<Self, GpuError> {
+        let ordinal = context.ordinal;
+        let out_of_memory = GpuError::OutOfMemory { ordinal, memory: "pinned host", bytes: length };
+        let size = usize::try_from(length.max(1)).map_err(|_| out_of_memory.clone())?;
+        let _bound = context.bind()?;
+        // SAFETY: the memory is zeroed before anything reads it.
+        match unsafe { result::malloc_host(size, sys::CU_MEMHOSTALLOC_PORTABLE) } {
+            Ok(address) => {
+                unsafe { std::ptr::write_bytes(address.cast::<u8>(), 0, size) };
+                Ok(Self { context, address, length })
+            }
+            Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => Err(out_of_memory),
+            Err(error) => Err(failed(ordinal, "allocating pinned memory", error)),
+        }
+    }
+
+    pub fn len(&self) -> u64 {
+        self.length
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        // SAFETY: the memory is this value's own and was initialised.
+        unsafe { std::slice::from_raw_parts(self.address.cast(), self.length as usize) }
+    }
+
+    pub fn as_mut_bytes(&mut self) -> &mut [u8] {
+        // SAFETY: as above.
+        unsafe { std::slice::from_raw_parts_mut(self.address.cast(), self.length as usize) }
+    }
+
+    fn at(&self, start: u64) -> *mut c_void {
+        self.address.wrapping_byte_add(start as usize)
+    }
+
+    fn check(&self, start: u64, length: u64) {
+        assert!(start <= self.length && length <= self.length - start, "a range beyond pinned memory");
+    }
+}
+
+impl Drop for PinnedMemory {
+    fn drop(&mut self) {
+        // SAFETY: it is this value's own.
+        let _ = self.context.call("freeing pinned memory", || unsafe { result::free_host(self.address) });
+    }
+}
+
+/// Bytes in a GPU's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DeviceBytes<'memory> {
+    address: u64,
+    length: u64,
+    memory: std::marker::PhantomData<&'memory ()>,
+}
+
+impl DeviceBytes<'_> {
+    /// Memory that another library reports.
+    ///
+    /// # Safety
+    /// `length` bytes from `address` on can be read by the GPU that is to hash them, as long as this value lives. If they are written
+    /// to meanwhile, the digest is of some mixture and matches nothing.
+    pub unsafe fn new(address: u64, length: u64) -> Self {
+        Self { address, length, memory: std::marker::PhantomData }
+    }
+
+    /// Where the first byte is.
+    pub fn address(&self) -> u64 {
+        self.address
+    }
+
+    /// How many bytes there are.
+    pub fn len(&self) -> u64 {
+        self.length
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+}
