@@ -79,6 +79,10 @@ class NotCheckedError(Error):
     """The check could not be made: a file cannot be read, there is no signature, or its method is not supported."""
 
 
+class DeviceError(NotCheckedError):
+    """A GPU cannot be used, or failed: nothing was hashed elsewhere instead."""
+
+
 class VerificationError(Error):
     """The artifact or its signature is wrong. Do not use it.
 
@@ -208,7 +212,7 @@ _KEY_CODES = frozenset(
     }
 )
 
-_USAGE_CODES = frozenset({"usage", "weights_unclear", "would_overwrite", "signature_number"})
+_USAGE_CODES = frozenset({"usage", "weights_unclear", "would_overwrite", "signature_number", "gpu_serial_algorithm"})
 
 # Element types that a model is often converted to while it is loaded.
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
@@ -223,6 +227,8 @@ _HINTS = {
     "signature_not_found": "name the signature with signature=...",
     "key_encrypted": "give the password: sentry.PrivateKey(path, password=...)",
     "would_overwrite": "choose another file with signature=...",
+    "gpu_out_of_memory": "torch keeps freed memory for itself: torch.cuda.empty_cache() gives it back",
+    "gpu_no_driver": "device='cpu' hashes on the CPU",
     "file_changed_while_read": "make sure that nothing writes to the model, then try again",
 }
 
@@ -253,6 +259,8 @@ def from_native(
         return UsageError(message, code=code)
     if code == "self_check" or code.startswith("list_"):
         return SigningError(message, code=code)
+    if code.startswith("gpu_"):
+        return DeviceError(message, code=code)
     return NotCheckedError(message, code=code)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Union
 
@@ -38,6 +40,8 @@ def sign_model(
     allow_symlinks: bool = False,
     shard_size: int | None = None,
     annotate: bool = True,
+    device: str = "auto",
+    share: float | None = None,
     dangerous_allow_ca_leaf: bool = False,
 ) -> _native.Signature:
     """Sign a model: the files of a folder, one file, or tensors in memory.
@@ -68,6 +72,8 @@ def sign_model(
         For files: paths inside the model to leave out; whether links that stay inside it are followed; the size in bytes of
         shards to sign instead of files; whether to add digests of each tensor (without them nothing but the files can be
         verified).
+    device, share
+        For tensors: as for :func:`verify_model`.
     dangerous_allow_ca_leaf
         Sign with the certificate of an authority. Verifiers reject that unless told otherwise.
 
@@ -83,6 +89,7 @@ def sign_model(
     UsageError
         The options contradict each other, a tensor cannot be hashed as it lies, or the key or certificate cannot be used.
     """
+    hashing = Hashing(device, share)
     private = key if isinstance(key, _native.PrivateKey) else _native.PrivateKey(key)
     if certificate is None and (paths(chain) or dangerous_allow_ca_leaf):
         raise UsageError("chain and dangerous_allow_ca_leaf are about a certificate: certificate=...")
@@ -91,6 +98,7 @@ def sign_model(
     signing = Signing(private, certificate, paths(chain), dangerous_allow_ca_leaf, timestamp)
     try:
         if isinstance(model, (str, os.PathLike)):
+            hashing.check_files()
             if subject is not None:
                 raise UsageError("files are signed under their own name: subject is for tensors")
             return _native.sign_files(
@@ -108,9 +116,7 @@ def sign_model(
             raise UsageError("say where to write the signature of tensors: signature=...")
         if tuple(ignore) or allow_symlinks or shard_size is not None or not annotate:
             raise UsageError("ignore, allow_symlinks, shard_size and annotate are about files")
-        digests = _native.TensorDigests(hash or "blake3")
-        for views in _tensors.batches(model):
-            digests.add(views)
+        digests = hashing.hash_all(model, lambda: _native.TensorDigests(hash or "blake3"))
         named_by = _tensors.plain_module(model) if _tensors.is_module(model) else model
         return digests.sign(type(named_by).__name__ if subject is None else subject, version, signing, signature)
     except Error as error:
@@ -126,7 +132,8 @@ def verify_model(
     weights: Iterable[str] | None = None,
     ignore: Iterable[str] = (),
     allow_unsigned_files: bool = False,
-    device: Literal["auto", "cpu"] = "auto",
+    device: str = "auto",
+    share: float | None = None,
 ) -> _native.Verification:
     """Verify a model: the files of a folder, one file, or tensors in memory.
 
@@ -157,7 +164,12 @@ def verify_model(
         For files: paths inside the model to leave out; whether unsigned files may lie there. Neither lets a signed file be
         changed.
     device
-        Where to hash. Tensors on other devices are copied to this machine's memory, a few at a time.
+        Where tensors are hashed. ``"auto"``: where they lie, those on NVIDIA GPUs in place, on torch's current stream, and all others
+        by this machine's cores. ``"cuda"`` or ``"cuda:N"``: those in this machine's memory by that GPU as well. ``"cpu"``: all by the
+        cores. What has to be copied to this machine's memory is copied a few tensors at a time.
+    share
+        For tensors on GPUs: hash on this share of a GPU's multiprocessors, more than 0 and at most 1, at the lowest priority, so that
+        other work on the GPU keeps its speed. Default: all of it, as soon as the current stream gets there.
 
     Returns
     -------
@@ -172,13 +184,13 @@ def verify_model(
         It could not be checked.
     """
     check_trust(trust)
-    if device not in ("auto", "cpu"):
-        raise UsageError(f"this version hashes on the CPU: device is 'auto' or 'cpu', not {device!r}")
+    hashing = Hashing(device, share)
     missing = _tensors.names(allow_missing)
     files = None if weights is None else _tensors.names(weights)
     if isinstance(model, (str, os.PathLike)):
         if missing or files is not None:
             raise UsageError("allow_missing and weights are about models in memory")
+        hashing.check_files()
         return _native.verify_files(
             model, trust, signatures=signatures(signature), ignore=_tensors.names(ignore), allow_unsigned=allow_unsigned_files
         )
@@ -186,11 +198,48 @@ def verify_model(
         raise UsageError("say which signature to verify tensors with: verify_model(model, 'model.sig', trust=...)")
     if tuple(ignore) or allow_unsigned_files:
         raise UsageError("ignore and allow_unsigned_files are about files")
+    # The signature is checked while the tensors are looked up; nothing is hashed before it is known to hold.
     check = _native.TensorsCheck(signatures(signature), files, trust)
-    digests = check.digests()
-    for views in _tensors.batches(model):
-        digests.add(views)
+    digests = hashing.hash_all(model, check.digests)
     return check.confirm(digests, set(missing))
+
+
+@dataclass(frozen=True)
+class Hashing:
+    """Where tensors are hashed."""
+
+    device: str
+    share: float | None
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.device, str) and re.fullmatch(r"auto|cpu|cuda(:\d{1,4})?", self.device)):
+            raise UsageError(f"device is 'auto', 'cpu', 'cuda' or 'cuda:N', not {self.device!r}")
+        if self.share is not None and not 0 < self.share <= 1:
+            raise UsageError(f"share is more than 0 and at most 1, not {self.share!r}")
+        if self.share is not None and self.device == "cpu":
+            raise UsageError("share is about hashing on a GPU, and device='cpu' does not")
+
+    def check_files(self) -> None:
+        """Refuses what is about tensors."""
+        if self.device not in ("auto", "cpu") or self.share is not None:
+            raise UsageError("files are hashed on the CPU: device and share are about models in memory")
+
+    def hash_all(self, model: object, collect: Callable[[], _native.TensorDigests]) -> _native.TensorDigests:
+        """The digests of a model's tensors, in what `collect` returns; it is asked for that once the first tensors are known."""
+        devices = _tensors.Devices(in_place=self.device != "cpu")
+        # What is not in place is hashed by the cores unless a GPU is named.
+        rest = "cpu" if self.device == "auto" else self.device
+        batches = _tensors.batches(model, devices)
+        try:
+            views = next(batches)
+        except UsageError:
+            # What `collect` has to say, such as that a signature does not hold, is said first.
+            collect()
+            raise
+        digests = collect()
+        for views in itertools.chain((views,), batches):
+            digests.add(views, [*devices.streams.items()], rest, self.share)
+        return digests
 
 
 @dataclass(frozen=True)

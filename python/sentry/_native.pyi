@@ -4,7 +4,7 @@ The native half of the package.
 
 from _typeshed import Incomplete, SupportsGetItem
 from os import PathLike
-from typing import Final, SupportsIndex, final
+from typing import Final, SupportsFloat, SupportsIndex, final
 
 __all__ = ["COUNTS_BYTES", "VERSION", "Certificate", "Policy", "PrivateKey", "PublicKey", "Reader", "Signature", "SignedFile", "TensorDigests", "TensorsCheck", "Verification", "sign_files", "verify_files"]
 
@@ -282,9 +282,10 @@ class TensorDigests:
     Digests of the tensors of one model, collected in as many steps as there is memory for.
     """
     def __new__(cls, /, algorithm: str) -> TensorDigests: ...
-    def add(self, /, views: SupportsGetItem[int, Incomplete]) -> None:
+    def add(self, /, views: SupportsGetItem[int, Incomplete], streams: SupportsGetItem[int, tuple[SupportsIndex, SupportsIndex]], device: str, share: SupportsFloat | SupportsIndex | None = None) -> None:
         """
-        Hashes some more tensors. Whoever calls keeps their memory alive meanwhile.
+        Hashes some more tensors where they lie; those in this machine's memory by `device`. Whoever calls keeps their memory alive
+        meanwhile. `streams` has torch's current stream on each GPU, as pairs of GPU and handle; `share` is that of a GPU's multiprocessors.
         """
     def sign(self, /, subject: str, version: SupportsIndex | None, signing: Incomplete, signature: str | PathLike[str]) -> Signature:
         """
@@ -294,16 +295,19 @@ class TensorDigests:
 @final
 class TensorsCheck:
     """
-    A signature that holds, to check a model in memory with.
+    Signatures to check a model in memory with. They are checked in a thread of their own, beside whatever Python does next.
     """
-    def __new__(cls, /, signatures: SupportsGetItem[int, str | PathLike[str]], weights: SupportsGetItem[int, str] | None, trust: PublicKey | Certificate | Policy) -> TensorsCheck: ...
+    def __new__(cls, /, signatures: SupportsGetItem[int, str | PathLike[str]], weights: SupportsGetItem[int, str] | None, trust: PublicKey | Certificate | Policy) -> TensorsCheck:
+        """
+        Begins to check signatures.
+        """
     def confirm(self, /, digests: TensorDigests, allow_missing: set[str]) -> Verification:
         """
         Compares a model in memory with what was signed.
         """
     def digests(self, /) -> TensorDigests:
         """
-        Where the digests of the model's tensors are to be collected.
+        Where the digests of the model's tensors are to be collected, once the signatures are known to hold.
         """
 
 @final

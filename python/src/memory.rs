@@ -1,29 +1,48 @@
 //! Memory that belongs to Python: tensors to hash, and room to load into. All unsafe code of this package is here, but for the
 //! one descriptor that `files` borrows.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 
-use sentry::{Fill, ManifestError, Receiver, TensorInfo};
+use sentry::{DeviceBytes, Fill, Gpu, ManifestError, Memory, Place, Receiver, Stream, TensorInfo};
 
 /// A run of bytes that Python owns and keeps alive for as long as the call lasts that it was passed to.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TensorBytes {
+    /// The GPU in whose memory they are, or this machine's memory.
+    gpu: Option<usize>,
     address: usize,
     length: usize,
 }
 
+impl Memory for TensorBytes {
+    fn nbytes(&self) -> u64 {
+        self.length as u64
+    }
+}
+
 impl TensorBytes {
     /// Memory at an address that a library such as torch reports.
-    pub fn new(address: usize, length: usize) -> io::Result<Self> {
+    pub fn new(gpu: Option<usize>, address: usize, length: usize) -> io::Result<Self> {
         if (address == 0 && length > 0) || address.checked_add(length).is_none() || isize::try_from(length).is_err() {
             return Err(io::Error::other("a tensor has no memory at the address that was given"));
         }
-        Ok(Self { address, length })
+        Ok(Self { gpu, address, length })
+    }
+
+    /// The bytes, to be hashed where they lie; `streams` has one for every GPU that tensors are on.
+    pub fn place<'a>(&'a self, streams: &'a BTreeMap<usize, TensorStream>) -> Place<'a> {
+        let Some(ordinal) = self.gpu else { return Place::Host(self.as_bytes()) };
+        let TensorStream { gpu, stream } = &streams[&ordinal];
+        // SAFETY: as below: torch reports where a contiguous tensor is in the GPU's memory, and how long it is.
+        #[allow(unsafe_code)]
+        let bytes = unsafe { DeviceBytes::new(self.address as u64, self.length as u64) };
+        Place::Gpu { gpu, bytes, stream }
     }
 
     /// The bytes, to be read.
-    pub fn as_bytes(&self) -> &[u8] {
+    fn as_bytes(&self) -> &[u8] {
         if self.length == 0 {
             return &[];
         }
@@ -52,6 +71,24 @@ impl TensorBytes {
     }
 }
 
+/// A GPU, and torch's current stream there.
+#[derive(Debug)]
+pub struct TensorStream {
+    gpu: &'static Gpu,
+    stream: Stream,
+}
+
+impl TensorStream {
+    /// The stream whose handle torch reports.
+    pub fn new(ordinal: usize, handle: usize) -> Result<Self, sentry::Error> {
+        let gpu = Gpu::open(ordinal)?;
+        // SAFETY: torch's streams are of the primary context and are never destroyed; the default stream is always there.
+        #[allow(unsafe_code)]
+        let stream = unsafe { gpu.borrow_stream(handle) };
+        Ok(Self { gpu, stream })
+    }
+}
+
 /// Sends the bytes of a safetensors file to the memory of its tensors.
 #[derive(Debug)]
 pub struct TensorMemory {
@@ -67,7 +104,7 @@ impl TensorMemory {
         }
         let room = |(tensor, &address): (&TensorInfo, &usize)| {
             let length = usize::try_from(tensor.range.end - tensor.range.start).map_err(io::Error::other)?;
-            Ok((tensor.range.clone(), TensorBytes::new(address, length)?))
+            Ok((tensor.range.clone(), TensorBytes::new(None, address, length)?))
         };
         Ok(Self { tensors: tensors.iter().zip(addresses).map(room).collect::<io::Result<_>>()? })
     }

@@ -163,7 +163,7 @@ impl Signature {
             subject: statement.subject.clone(),
             version: statement.version,
             files: 0,
-            tensors: statement.manifest.tensors().len(),
+            tensors: statement.manifest().tensors().len(),
             bytes,
             notes: Vec::new(),
         }

@@ -1,14 +1,16 @@
 //! Tensors in memory: digests, signing, verifying.
 
 use std::collections::BTreeSet;
+use std::panic::resume_unwind;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
 
 use pyo3::prelude::*;
-use sentry::{Algorithm, Cpu, Dtype, Error, MeasuredTensors, Signer, TensorView, TensorsVerifier};
+use sentry::{Algorithm, Device, Dtype, Error, MeasuredTensors, Place, Share, Signer, TensorView, TensorsVerifier};
 
 use crate::errors::{OrRaise, usage};
-use crate::memory::TensorBytes;
+use crate::memory::{TensorBytes, TensorStream};
 use crate::results::{Signature, Verification};
 use crate::trust::{Signing, Trust};
 
@@ -20,6 +22,7 @@ struct View {
     shape: Vec<u64>,
     storage: (u64, u64),
     persistent: bool,
+    gpu: Option<usize>,
     address: usize,
     nbytes: usize,
 }
@@ -39,21 +42,32 @@ impl TensorDigests {
         }
     }
 
-    /// Hashes some more tensors. Whoever calls keeps their memory alive meanwhile.
-    fn add(&self, py: Python<'_>, views: Vec<View>) -> PyResult<()> {
-        let mut memories = Vec::with_capacity(views.len());
-        for view in &views {
-            memories.push(TensorBytes::new(view.address, view.nbytes)?);
-        }
+    /// Hashes some more tensors where they lie; those in this machine's memory by `device`. Whoever calls keeps their memory alive
+    /// meanwhile. `streams` has torch's current stream on each GPU, as pairs of GPU and handle; `share` is that of a GPU's multiprocessors.
+    #[pyo3(signature = (views, streams, device, share=None))]
+    fn add(&self, py: Python<'_>, views: Vec<View>, streams: Vec<(usize, usize)>, device: &str, share: Option<f64>) -> PyResult<()> {
+        let device: Device = device.parse().map_err(|error: sentry::UnknownDevice| usage(py, error.to_string()))?;
+        let share = share.map(|share| Share::new(share).ok_or_else(|| usage(py, "a share is more than 0 and at most 1"))).transpose()?;
         let mut tensors = Vec::with_capacity(views.len());
-        for (view, memory) in views.into_iter().zip(&memories) {
-            let View { name, dtype, shape, storage, persistent, .. } = view;
+        for View { name, dtype, shape, storage, persistent, gpu, address, nbytes } in views {
             let Some(dtype) = Dtype::from_name(&dtype) else {
                 return Err(usage(py, format!("tensor {name:?} has the unknown type {dtype:?}")));
             };
-            tensors.push(TensorView { name, dtype, shape, bytes: memory.as_bytes(), storage, persistent });
+            if gpu.is_some_and(|gpu| !streams.iter().any(|(known, _)| *known == gpu)) {
+                return Err(usage(py, format!("tensor {name:?} is on a GPU whose stream is not given")));
+            }
+            let memory = TensorBytes::new(gpu, address, nbytes)?;
+            tensors.push(TensorView { name, dtype, shape, memory, storage, persistent });
         }
-        let add = || self.0.lock().expect("no thread panics while it holds this lock").add(&tensors, &Cpu::new());
+        let add = || {
+            let streams =
+                streams.into_iter().map(|(gpu, handle)| Ok((gpu, TensorStream::new(gpu, handle)?))).collect::<Result<_, Error>>()?;
+            let digest_many = |algorithm, messages: &[TensorBytes]| {
+                let places: Vec<Place<'_>> = messages.iter().map(|message| message.place(&streams)).collect();
+                sentry::digest_in_place(algorithm, &places, device, share)
+            };
+            self.0.lock().expect("no thread panics while it holds this lock").add(&tensors, digest_many)
+        };
         py.detach(add).or_raise(py)
     }
 
@@ -70,26 +84,56 @@ impl TensorDigests {
     }
 }
 
-/// A signature that holds, to check a model in memory with.
+/// Signatures to check a model in memory with. They are checked in a thread of their own, beside whatever Python does next.
 #[pyclass(frozen, module = "sentry._native")]
-pub struct TensorsCheck(TensorsVerifier);
+pub struct TensorsCheck(Mutex<Checking>);
+
+/// How far the check has come.
+enum Checking {
+    Running(JoinHandle<Result<TensorsVerifier, Error>>),
+    Holds(Arc<TensorsVerifier>),
+    /// Whoever waited was told why.
+    Failed,
+}
 
 #[pymethods]
 impl TensorsCheck {
+    /// Begins to check signatures.
     #[new]
-    fn new(py: Python<'_>, signatures: Vec<PathBuf>, weights: Option<Vec<String>>, trust: Trust) -> PyResult<Self> {
-        py.detach(|| TensorsVerifier::open(&signatures, weights.as_deref(), &*trust.verifier(None)?)).map(Self).or_raise(py)
+    fn new(signatures: Vec<PathBuf>, weights: Option<Vec<String>>, trust: Trust) -> PyResult<Self> {
+        let check = move || TensorsVerifier::open(&signatures, weights.as_deref(), &*trust.verifier(None)?);
+        Ok(Self(Mutex::new(Checking::Running(thread::Builder::new().spawn(check)?))))
     }
 
-    /// Where the digests of the model's tensors are to be collected.
-    fn digests(&self) -> TensorDigests {
-        TensorDigests(Mutex::new(self.0.measured()))
+    /// Where the digests of the model's tensors are to be collected, once the signatures are known to hold.
+    fn digests(&self, py: Python<'_>) -> PyResult<TensorDigests> {
+        Ok(TensorDigests(Mutex::new(self.wait(py)?.measured())))
     }
 
     /// Compares a model in memory with what was signed.
     fn confirm(&self, py: Python<'_>, digests: &TensorDigests, allow_missing: BTreeSet<String>) -> PyResult<Verification> {
+        let verifier = self.wait(py)?;
         let measured = digests.0.lock().expect("no thread panics while it holds this lock");
-        let verified = self.0.confirm(&measured, &allow_missing).or_raise(py)?;
-        Ok(Verification::of_memory(self.0.statement().value(), &verified))
+        let verified = verifier.confirm(&measured, &allow_missing).or_raise(py)?;
+        Ok(Verification::of_memory(verifier.statement().value(), &verified))
+    }
+}
+
+impl TensorsCheck {
+    /// Waits until the signatures are known to hold.
+    fn wait(&self, py: Python<'_>) -> PyResult<Arc<TensorsVerifier>> {
+        let wait = || {
+            let mut checking = self.0.lock().expect("no thread panics while it holds this lock");
+            let result = match std::mem::replace(&mut *checking, Checking::Failed) {
+                Checking::Running(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)).map(Arc::new),
+                Checking::Holds(verifier) => Ok(verifier),
+                Checking::Failed => Err(Error::Options { reason: "the signatures do not hold, as was said before" }),
+            };
+            if let Ok(verifier) = &result {
+                *checking = Checking::Holds(Arc::clone(verifier));
+            }
+            result
+        };
+        py.detach(wait).or_raise(py)
     }
 }

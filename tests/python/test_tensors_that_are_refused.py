@@ -255,7 +255,16 @@ def test_options_that_make_no_sense(ones: Path, signed: Path, key: sentry.Privat
         lambda: sentry.verify_model(model, ones, trust=trust, allow_unsigned_files=True),
         lambda: sentry.verify_model(model, ones, trust=trust, allow_missing="x"),
         lambda: sentry.verify_model(model, ones, trust=trust, weights=["model.safetensors"]),
-        lambda: sentry.verify_model(model, ones, trust=trust, device="cuda:0"),  # type: ignore[arg-type]
+        lambda: sentry.verify_model(model, ones, trust=trust, device="gpu"),
+        lambda: sentry.verify_model(model, ones, trust=trust, device="cuda:-1"),
+        lambda: sentry.verify_model(model, ones, trust=trust, device=0),  # type: ignore[arg-type]
+        lambda: sentry.verify_model(model, ones, trust=trust, share=0),
+        lambda: sentry.verify_model(model, ones, trust=trust, share=1.5),
+        lambda: sentry.verify_model(model, ones, trust=trust, share=0.5, device="cpu"),
+        lambda: sentry.verify_model(signed, trust=trust, device="cuda"),
+        lambda: sentry.verify_model(signed, trust=trust, share=0.5),
+        lambda: sentry.sign_model(model, key=key, signature=new, device="gpu"),
+        lambda: sentry.sign_model(signed, key=key, signature=new, device="cuda"),
         lambda: sentry.verify_model(signed, trust=trust, allow_missing=["scalar"]),
         lambda: sentry.verify_model(signed, trust=trust, weights=["model.safetensors"]),
     ):
