@@ -20,7 +20,7 @@ SENTRY := target/release/sentry
 # More options for the Python programs: make evaluation ARGS=--quick
 ARGS ?=
 
-.PHONY: help build package stubs demo test lint fmt test-rust python reference vectors attacks interop kernels modules modules-check bench evaluation fuzz deny clean
+.PHONY: help build package stubs demo test lint fmt test-rust python reference vectors attacks interop kernels modules modules-check bench evaluation gpu gpu-sanitize gpu-build fuzz deny clean
 
 help: ## List the targets
 	@printf 'usage: make TARGET\n\n'
@@ -70,14 +70,16 @@ reference: $(REQUIREMENTS) ## The slow reference: its own tests, and vectors/sen
 vectors: $(REQUIREMENTS) ## Make vectors/sentry again from the slow reference
 	$(PY) reference/generate.py
 
-attacks: package build ## Every input that must be rejected, by command line and Python package, each with its own error
+attacks: package build ## Every input that must be rejected, by command line and Python package, each with its own error (needs a C++ compiler)
+	$(MAKE) --no-print-directory -C crates/cuda driver BUILD=$(CURDIR)/target/cuda
 	$(PY) attacks/run.py $(ARGS)
 
 interop: $(REQUIREMENTS) build ## Both ways with PyPI model-signing, and the published bundles
 	$(PY) -m pytest tests/interop $(ARGS)
 
-kernels: ## Every CUDA kernel on the CPU under sanitizers, against the vectors (needs a C++ compiler)
-	$(MAKE) --no-print-directory -C crates/cuda emulate
+kernels: ## The CUDA kernels on the CPU under sanitizers; the host side over an emulated driver, with faults (needs a C++ compiler)
+	$(MAKE) --no-print-directory -C crates/cuda emulate check-driver BUILD=$(CURDIR)/target/cuda
+	LD_LIBRARY_PATH=$(CURDIR)/target/cuda/driver $(CARGO) test --locked --no-fail-fast -p sentry-ml-cuda --features device-tests
 
 modules: | $(PY) ## Compile the CUDA kernels again: crates/cuda/modules (fetches NVIDIA's compiler, 90 MB, once)
 	$(MAKE) --no-print-directory -C crates/cuda modules PYTHON=$(CURDIR)/$(PY)
@@ -91,6 +93,15 @@ bench: package ## Speed of each construction beside OpenSSL, and of verified loa
 
 evaluation: $(REQUIREMENTS) build ## Time and memory beside model-signing, the table in README (writes benches/results)
 	$(PY) benches/evaluation.py $(ARGS)
+
+gpu: ## On a machine with a GPU and nvcc: all tests and benches that need one (CEILING=FILE for a program to compare with)
+	scripts/gpu.sh run
+
+gpu-sanitize: ## On a machine with a GPU and nvcc: its tests under compute-sanitizer's four tools
+	scripts/gpu.sh sanitize
+
+gpu-build: $(PYTHON_REQUIREMENTS) ## What a GPU machine without cargo needs: target/gpu
+	scripts/gpu.sh build
 
 fuzz: ## Look for new inputs that break a parser or joiner: make fuzz ARGS='--seconds 3600' (needs a C++ compiler)
 	scripts/fuzz.sh $(ARGS)

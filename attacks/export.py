@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import cases  # noqa: E402
 from kit import data  # noqa: E402
-from kit.case import CASES, NotHere  # noqa: E402
+from kit.case import CASES, Broken, NotHere  # noqa: E402
 from kit.world import World, remove  # noqa: E402
 
 
@@ -43,7 +43,7 @@ def main() -> int:
         world = World(root)
         try:
             described = data.describe(case, world, case.build(world))
-        except NotHere as reason:
+        except (NotHere, Broken) as reason:
             left_out.append(f"{case.name}: {reason}")
             continue
         if "driver" in described or (described["about"] != "oms" and not options.own):

@@ -8,6 +8,8 @@ again, at several shares of the GPU and without one. Prints Markdown. Run it by 
 
 from __future__ import annotations
 
+import json
+import os
 import statistics
 import subprocess
 import sys
@@ -16,7 +18,6 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import sentry
 import torch
@@ -24,6 +25,8 @@ from sentry import _models, _native
 
 # The best mode of the research prototype on the same kind of GPU, in GB/s (docs/gpu.md).
 PROTOTYPE = {"vgg19": 85, "resnet152": 35, "bert-base": 98, "gpt2-xl": 160}
+HASHES = ("blake3", "sha256-tree")
+SENTRY = os.environ.get("SENTRY_BIN", Path(__file__).resolve().parent.parent / "target/release/sentry")
 RUNS = 15
 FIRST_CALLS = 5
 
@@ -82,41 +85,33 @@ def make(name: str) -> torch.nn.Module:
 
 
 def models(folder: Path) -> None:
-    """verify_model of whole modules."""
+    """verify_model of whole modules, and the GPU's part in it."""
     print("## Modules in the GPU's memory\n")
-    print("`call`: `verify_model(module, signature, trust=…)`, whole. `GPU`: events around the hashing, gaps between its launches included.\n")
+    print("`call`: `verify_model(module, signature, trust=…)`, whole. `GPU`: events around all work on the GPU, by `sentry bench gpu --lengths`")
+    print("with the lengths of the same tensors, in a process of its own.\n")
     print("| module | tensors | MB | hash | call, ms | GPU, ms | GB/s of the GPU | times the prototype |\n|---|---|---|---|---|---|---|---|")
     key = sentry.PrivateKey.generate()
     trust = key.public_key
     for name, prototype in PROTOTYPE.items():
         module = make(name).eval()
-        for hash in ("blake3", "sha256-tree"):
+        lengths = folder / f"{name}.lengths"
+        lengths.write_text("".join(f"{tensor.nbytes}\n" for tensor in module.state_dict().values()))
+        for hash in HASHES:
             signature = folder / f"{name}.sig"
             sentry.sign_model(module, key=key, signature=signature, hash=hash)
             verified = sentry.verify_model(module, signature, trust=trust)
             whole = spread(lambda: sentry.verify_model(module, signature, trust=trust) and None)
-            gpu = spread(lambda: on_gpu(module, hash))
-            rate = verified.bytes / statistics.median(gpu) / 1e9
+            command = [SENTRY, "bench", "gpu", "--json", "--runs", str(RUNS), "--hash", hash, "--lengths", lengths]
+            (measured,) = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["measured"]
+            gpu = measured["gpu_seconds"]
+            rate = measured["bytes"] / gpu["median"] / 1e9
             print(
-                f"| {name} | {len(module.state_dict())} | {verified.bytes / 1e6:.0f} | `{hash}` | {show(whole)} | {show(gpu)} "
-                f"| {rate:.0f} | {rate / prototype:.1f} |"
+                f"| {name} | {measured['messages']} | {verified.bytes / 1e6:.0f} | `{hash}` | {show(whole)} "
+                f"| {show([gpu['fastest'], gpu['median'], gpu['slowest']])} | {rate:.0f} | {rate / prototype:.1f} |"
             )
         del module
         torch.cuda.empty_cache()
     print()
-
-
-def on_gpu(module: Any, hash: str) -> float:
-    """Seconds between events around the hashing of a module."""
-    devices = _models._tensors.Devices(in_place=True)
-    (views,) = _models._tensors.batches(module, devices)
-    digests = _native.TensorDigests(hash)
-    before, after = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    before.record()
-    digests.add(views, [*devices.streams.items()], "cpu", None)
-    after.record()
-    after.synchronize()
-    return before.elapsed_time(after) / 1e3
 
 
 def steps(folder: Path) -> None:
@@ -135,7 +130,7 @@ def steps(folder: Path) -> None:
         "`state_dict()` (torch)": lambda: module.state_dict() and None,
         "names and tensors": lambda: list(_models._tensors.named_tensors(module)) and None,
         "names, tensors and addresses": lambda: list(_models._tensors.batches(module, _models._tensors.Devices(in_place=True))) and None,
-        "signature read and checked": lambda: _native.TensorsCheck([signature], None, trust) and None,
+        "signature read and checked, beside the former": lambda: _native.TensorsCheck([signature], None, trust).digests() and None,
         "hashing": lambda: _native.TensorDigests("blake3").add(views, [*devices.streams.items()], "cpu", None),
         "comparing": lambda: check.confirm(digests, set()) and None,
     }.items():
@@ -174,42 +169,63 @@ class Transformer(torch.nn.Module):
 
 
 def training() -> None:
-    """A training step by itself, and beside hashing without end."""
+    """A training step by itself, and beside hashing without end. It is one CUDA graph, so that it waits for no Python."""
     torch.manual_seed(1)
+    data = torch.randint(0, 256, (4 << 30,), dtype=torch.uint8, device="cuda")
     model = Transformer().cuda()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-    tokens = torch.randint(0, 32_000, (16, 512), device="cuda")
+    weights = sum(weight.numel() for weight in model.parameters()) / 1e6
+    print("## A training step beside hashing\n")
+    print(f"A transformer of {weights:.0f} million weights, 32 × 512 tokens, bfloat16, AdamW, forward, backward and update in one CUDA graph.")
+    print("`default`: the step runs on a stream of torch's default priority, which is the lowest; `high`: on one of high priority.\n")
+    print("| hash | share | priority | step alone, ms | beside, ms | slower by | GB/s hashed meanwhile | GB/s alone |\n|---|---|---|---|---|---|---|---|")
+    alone = {(hash, share): rate(data, hash, share) for hash in HASHES for share in SHARES}
+    for priority, label in ((0, "default"), (-5, "high")):
+        stream = torch.cuda.Stream(priority=priority)
+        graph = record(model, stream)
+
+        def steps(count: int = 20) -> float:
+            stream.synchronize()
+            began = time.perf_counter()
+            with torch.cuda.stream(stream):
+                for _ in range(count):
+                    graph.replay()
+            stream.synchronize()
+            return (time.perf_counter() - began) / count
+
+        quiet = spread(steps, 7)
+        for hash in HASHES:
+            for share in SHARES:
+                with Hashing(data, hash, share) as hashing:
+                    beside = spread(steps, 7)
+                slower = statistics.median(beside) / statistics.median(quiet) - 1
+                of = "all, no share" if share is None else f"1/{round(1 / share)}"
+                print(
+                    f"| `{hash}` | {of} | {label} | {show(quiet)} | {show(beside)} | {slower:.1%} "
+                    f"| {hashing.rate:.0f} | {alone[hash, share]:.0f} |"
+                )
+    print()
+
+
+def record(model: Transformer, stream: torch.cuda.Stream) -> torch.cuda.CUDAGraph:
+    """A training step as a graph, for this stream."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True, capturable=True)
+    tokens = torch.randint(0, 32_000, (32, 512), device="cuda")
 
     def step() -> None:
-        with torch.autocast("cuda", torch.bfloat16):
+        with torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
             loss = torch.nn.functional.cross_entropy(model(tokens).flatten(0, 1), tokens.flatten())
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    def steps(count: int = 20) -> float:
-        torch.cuda.synchronize()
-        began = time.perf_counter()
-        for _ in range(count):
+    with torch.cuda.stream(stream):
+        for _ in range(3):
             step()
-        torch.cuda.current_stream().synchronize()
-        return (time.perf_counter() - began) / count
-
-    data = torch.randint(0, 256, (4 << 30,), dtype=torch.uint8, device="cuda")
-    alone = {hash: {share: rate(data, hash, share) for share in SHARES} for hash in ("blake3", "sha256-tree")}
-    quiet = spread(steps, 7)
-    print("## A training step beside hashing\n")
-    weights = sum(weight.numel() for weight in model.parameters()) / 1e6
-    print(f"A transformer of {weights:.0f} million weights, 16 × 512 tokens, bfloat16, AdamW: {show(quiet)} ms a step by itself.\n")
-    print("| hash | share | step, ms | slower by | GB/s hashed meanwhile | GB/s alone |\n|---|---|---|---|---|---|")
-    for hash in ("blake3", "sha256-tree"):
-        for share in SHARES:
-            with Hashing(data, hash, share) as hashing:
-                beside = spread(steps, 7)
-            slower = statistics.median(beside) / statistics.median(quiet) - 1
-            label = "all, no share" if share is None else str(share)
-            print(f"| `{hash}` | {label} | {show(beside)} | {slower:.1%} | {hashing.rate:.0f} | {alone[hash][share]:.0f} |")
-    print()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream):
+        step()
+    return graph
 
 
 SHARES = (1 / 16, 1 / 8, 1 / 4, None)

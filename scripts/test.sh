@@ -18,6 +18,7 @@ closing_lines() {
   sed -E 's/\x1b\[[0-9;]*m//g' "$2" |
     case $1 in
       test-rust) grep -E '^test result:' ;;
+      kernels) grep -E '^test result:|^[0-9]+ passed, [0-9]+ failed' ;;
       *) grep -E '[0-9]+ (passed|failed|error)' | tail -n 1 ;;
     esac
 }
@@ -49,7 +50,7 @@ run() {
     # A suite that broke off before it could count its failures is one.
     if [ "$target" = lint ] || [ $((f + e)) = 0 ]; then failed=$((failed + 1)); fi
   fi
-  summary+=("$(printf '%-10s %-7s %4d s   %s' "$target" "$verdict" $((SECONDS - began)) "$note")")
+  summary+=("$(printf '%-13s %-7s %4d s   %s' "$target" "$verdict" $((SECONDS - began)) "$note")")
 }
 
 run lint
@@ -59,6 +60,7 @@ run reference
 run attacks
 run interop
 run kernels
+run modules-check
 
 printf '\n'
 printf '%s\n' "${summary[@]}"

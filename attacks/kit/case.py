@@ -18,6 +18,8 @@ COULD_NOT_CHECK = {
     "rsa_key", "point_not_on_curve", "unsupported_key",
     "signature_not_found", "io", "would_overwrite",
     "weights_unclear", "unsupported_tensor",
+    "gpu_no_driver", "gpu_old_driver", "gpu_not_found", "gpu_too_old", "gpu_out_of_memory", "gpu_lost", "gpu_failed",
+    "gpu_digest_unwritten", "gpu_self_test", "gpu_serial_algorithm",
     "usage",
 }  # fmt: skip
 

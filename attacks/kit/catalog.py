@@ -70,7 +70,6 @@ LATER = {
         "the Sigstore method is refused as a whole: sigstore_bundle_refused",
     ),
     "dataset": "needs datasets",
-    "device": "needs the GPU backend",
 }
 
 # Cases of ours that the threat model does not name, and what asks for them.
@@ -141,6 +140,13 @@ OURS = {
     "signature_not_writable": "rule 5: files are written atomically",
     "full_disk": "rule 5: files are written atomically",
     "killed_while_signing": "rule 5: files are written atomically",
+    "fault_while_running": "rule 3: launch and synchronisation are both checked",
+    "wrong_digest_self_test": "rule 3: a GPU that computes wrongly is not used",
+    "no_driver": "without the GPU that was asked for nothing is hashed elsewhere",
+    "old_driver": "without the GPU that was asked for nothing is hashed elsewhere",
+    "no_device": "without the GPU that was asked for nothing is hashed elsewhere",
+    "old_device": "without the GPU that was asked for nothing is hashed elsewhere",
+    "hash_not_on_a_gpu": "without the GPU that was asked for nothing is hashed elsewhere",
 }
 
 

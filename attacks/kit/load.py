@@ -60,6 +60,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--root", type=Path, metavar="DIR")
     parser.add_argument("--weights", action="append", metavar="NAME")
     parser.add_argument("--lie", default="numpy:plain", metavar="HOW", help="how tensors lie in memory: one of LIE below")
+    parser.add_argument("--device", default="auto", help="where tensors in memory are hashed")
     parser.add_argument("--weights-only", choices=("True", "False"), default="True", help="passed on to torch.load")
     parser.add_argument("--stop", action="store_true", help="stop between the check and what follows, until continued")
     parser.add_argument("--json", action="store_true")
@@ -136,13 +137,13 @@ def from_pretrained(options: argparse.Namespace) -> dict:
 
 def verify_tensors(options: argparse.Namespace) -> dict:
     """`sentry.verify_model` of the tensors of a file, which lie in memory in one way or another."""
-    found = sentry.verify_model(lying(options), weights=options.weights, **trusting(options))
+    found = sentry.verify_model(lying(options), weights=options.weights, device=options.device, **trusting(options))
     return {"tensors": found.tensors}
 
 
 def sign_tensors(options: argparse.Namespace) -> dict:
     """`sentry.sign_model` of the same."""
-    signed = sentry.sign_model(lying(options), key=options.key, signature=options.signature)
+    signed = sentry.sign_model(lying(options), key=options.key, signature=options.signature, device=options.device)
     return {"status": "signed", "tensors": signed.tensors}
 
 

@@ -59,6 +59,16 @@ class View(NamedTuple):
     owner: object
 
 
+class Place(NamedTuple):
+    """A device, as a tensor's place."""
+
+    # One of its own for each device; 0 is this machine's memory.
+    number: int
+    # The GPU, if its memory can be hashed in place.
+    gpu: int | None
+    has_bytes: bool
+
+
 class Devices:
     """Where the tensors of a model are.
 
@@ -69,23 +79,28 @@ class Devices:
     """
 
     def __init__(self, in_place: bool) -> None:
-        self._numbers: dict[object, int] = {None: 0}
+        self._places: dict[object, Place] = {}
         self._in_place = in_place and _runs_on_nvidia()
         # The handle of torch's current stream on each GPU.
         self.streams: dict[int, int] = {}
 
-    def number(self, device: object) -> int:
-        """A number of its own for each device; 0 is this machine's memory."""
-        return self._numbers.setdefault(device, len(self._numbers))
+    def place(self, device: torch.device) -> Place:
+        """Where tensors of this device are."""
+        try:
+            return self._places[device]
+        except KeyError:
+            place = self._places[device] = self._look_at(device)
+            return place
 
-    def gpu(self, device: torch.device) -> int | None:
-        """The GPU, if its memory can be hashed in place."""
+    def _look_at(self, device: torch.device) -> Place:
+        if device.type == "cpu":
+            return Place(0, None, True)
+        number = 1 + len(self._places)
         if not self._in_place or device.type != "cuda":
-            return None
-        index = int(device.index)
-        if index not in self.streams:
-            self.streams[index] = _current_stream(device)
-        return index
+            return Place(number, None, device.type != "meta")
+        gpu = int(device.index)
+        self.streams[gpu] = _current_stream(device)
+        return Place(number, gpu, True)
 
 
 def _runs_on_nvidia() -> bool:
@@ -261,9 +276,9 @@ def _torch_dtypes() -> dict[object, str]:
 
 
 def _torch_view(name: str, tensor: torch.Tensor, persistent: bool, devices: Devices) -> View:
-    device = tensor.device
+    place = devices.place(tensor.device)
     dtype = _torch_dtypes().get(tensor.dtype)
-    if dtype is None or not _is_plain(tensor, device):
+    if dtype is None or not place.has_bytes or not _is_plain(tensor):
         raise _refusal(name, tensor)
     try:
         address, nbytes = tensor.data_ptr(), tensor.nbytes
@@ -273,18 +288,14 @@ def _torch_view(name: str, tensor: torch.Tensor, persistent: bool, devices: Devi
     # Sharding libraries free it in between, and what `torch.func` hands to a function has none.
     if not has_memory:
         raise _unsupported(name, "without memory for all of its elements", "gather its shards, or leave the transform of torch.func, first")
-    shape = tuple(tensor.shape)
-    if device.type == "cpu":
-        return View(name, dtype, shape, (0, address), persistent, None, address, nbytes, tensor)
-    storage = (devices.number(device), address)
-    gpu = devices.gpu(device)
-    if gpu is not None:
-        return View(name, dtype, shape, storage, persistent, gpu, address, nbytes, tensor)
+    storage = (place.number, address)
+    if place.number == 0 or place.gpu is not None:
+        return View(name, dtype, tensor.shape, storage, persistent, place.gpu, address, nbytes, tensor)
     copy = tensor.detach().cpu()
-    return View(name, dtype, shape, storage, persistent, None, copy.data_ptr(), nbytes, copy)
+    return View(name, dtype, tensor.shape, storage, persistent, None, copy.data_ptr(), nbytes, copy)
 
 
-def _is_plain(tensor: torch.Tensor, device: torch.device) -> bool:
+def _is_plain(tensor: torch.Tensor) -> bool:
     """Whether a tensor is its bytes, one after the other in one memory."""
     return not (
         (type(tensor) not in _plain_classes() and _is_wrapper(tensor))
@@ -293,7 +304,6 @@ def _is_plain(tensor: torch.Tensor, device: torch.device) -> bool:
         or tensor.is_quantized
         or tensor.is_conj()
         or tensor.is_neg()
-        or device.type == "meta"
         or not tensor.is_contiguous()
     )
 

@@ -39,7 +39,7 @@ class Net(torch.nn.Module):
         torch.manual_seed(7)
         self.embed = torch.nn.Embedding(1000, 512)
         self.body = torch.nn.Sequential(torch.nn.Linear(512, 2048), torch.nn.GELU(), torch.nn.Linear(2048, 512), torch.nn.BatchNorm1d(512))
-        self.half = torch.nn.Linear(512, 512).bfloat16()
+        self.small = torch.nn.Linear(512, 512).bfloat16()
         self.head = torch.nn.Linear(512, 1000, bias=False)
         self.head.weight = self.embed.weight
         self.register_buffer("scale", torch.tensor(3.0))

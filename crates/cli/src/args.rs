@@ -321,8 +321,8 @@ pub enum BenchCommand {
 
 /// Measure how fast a GPU hashes what lies in its memory
 ///
-/// One message of each size, of bytes that repeat after 64 MiB. Medians, with the fastest and the slowest in brackets: the GPU's time by
-/// itself, and the time of the whole call.
+/// One message of each size, or the tensors of a model (--lengths), of bytes that repeat after 64 MiB. Medians, with the fastest and the
+/// slowest in brackets: the GPU's time by itself, and the time of the whole call.
 #[derive(Args)]
 pub struct BenchGpu {
     /// The GPU
@@ -334,6 +334,9 @@ pub struct BenchGpu {
     /// Largest message in bytes [default: what the GPU's free memory allows, at most 8 GiB]
     #[arg(long, value_name = "BYTES")]
     pub largest: Option<u64>,
+    /// Measure one model instead: a file with the length in bytes of each of its tensors, one a line; they are hashed in one call
+    #[arg(long, value_name = "FILE", conflicts_with = "largest")]
+    pub lengths: Option<PathBuf>,
     /// How often each is measured
     #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub runs: u32,

@@ -265,7 +265,7 @@ static void run_samples(const char* label, uint64_t count, uint64_t bytes, uint6
         sets[c].columns = {{"image", "U8", {bytes}, bytes, at, bytes + gap}, {"label", "I64", {}, 8, at + labels, 8}};
     }
     const host::Layout layout = host::layout(sets[0].columns);
-    const uint64_t room = std::min(count, (14ull << 20) / layout.batch_bytes());
+    const uint64_t room = std::min<uint64_t>(count, (uint64_t(14) << 20) / layout.batch_bytes());
     const uint8_t* record = upload(layout.record);
     Digest *scratch, *digests;
     uint64_t* entries;

@@ -63,6 +63,7 @@ fn failed(ordinal: usize, action: &'static str, error: DriverError) -> GpuError 
     use sys::CUresult as Status;
     let status = error.error_name().ok().and_then(|name| name.to_str().ok()).map_or_else(|| format!("{:?}", error.0), str::to_owned);
     match error.0 {
+        Status::CUDA_ERROR_OUT_OF_MEMORY => GpuError::OutOfMemory { ordinal, wanted: action.to_owned() },
         Status::CUDA_ERROR_DEVICE_UNAVAILABLE
         | Status::CUDA_ERROR_DEINITIALIZED
         | Status::CUDA_ERROR_ECC_UNCORRECTABLE
@@ -236,8 +237,8 @@ impl Stream {
         Self { context, raw: handle as sys::CUstream, owned: false, green: None }
     }
 
-    /// A stream of the lowest priority whose work runs on `multiprocessors` of the GPU's, or a few more: a GPU gives them away in groups.
-    pub(crate) fn on_part(context: &'static Context, multiprocessors: u32) -> Result<Self, GpuError> {
+    /// A stream of the lowest priority whose work runs on at most `most` multiprocessors, or on the fewest that the GPU sets apart.
+    pub(crate) fn on_part(context: &'static Context, most: u32) -> Result<Self, GpuError> {
         let ordinal = context.ordinal;
         if context.driver.version < GREEN_CONTEXTS {
             return Err(GpuError::Share {
@@ -248,12 +249,7 @@ impl Stream {
         let _bound = context.bind()?;
         let refused = |error| failed(ordinal, "setting multiprocessors apart", error);
         let (least, _greatest) = result::stream::get_priority_range().map_err(refused)?;
-        let sm = sys::CUdevResourceType::CU_DEV_RESOURCE_TYPE_SM;
-        // SAFETY: zero is a valid value of these plain structures, which the driver fills. Later drivers know a longer form: there is
-        // room behind the first element.
-        let (mut all, mut part, mut rest): ([sys::CUdevResource; 2], [sys::CUdevResource; 2], [sys::CUdevResource; 2]) =
-            unsafe { std::mem::zeroed() };
-        let mut groups = 1;
+        let mut part = set_apart(context.device, most).map_err(refused)?;
         let mut description = std::ptr::null_mut();
         let mut green = std::ptr::null_mut();
         let mut raw = std::ptr::null_mut();
@@ -261,10 +257,6 @@ impl Stream {
         let non_blocking = sys::CUstream_flags::CU_STREAM_NON_BLOCKING as u32;
         // SAFETY: each call gets room for what it writes, and what the calls before it gave.
         unsafe {
-            sys::cuDeviceGetDevResource(context.device, all.as_mut_ptr(), sm).result().map_err(refused)?;
-            sys::cuDevSmResourceSplitByCount(part.as_mut_ptr(), &mut groups, all.as_ptr(), rest.as_mut_ptr(), 0, multiprocessors)
-                .result()
-                .map_err(refused)?;
             sys::cuDevResourceGenerateDesc(&mut description, part.as_mut_ptr(), 1).result().map_err(refused)?;
             sys::cuGreenCtxCreate(&mut green, description, context.device, flags).result().map_err(refused)?;
             let created = sys::cuGreenCtxStreamCreate(&mut raw, green, non_blocking, least).result();
@@ -359,6 +351,29 @@ impl Stream {
     }
 }
 
+/// A device's resource, in an array with room for the longer form that later drivers know.
+type Resource = [sys::CUdevResource; 2];
+
+/// At most `most` multiprocessors of a device, or the fewest that it sets apart: it does so in groups, and rounds up.
+fn set_apart(device: sys::CUdevice, most: u32) -> Result<Resource, DriverError> {
+    let sm = sys::CUdevResourceType::CU_DEV_RESOURCE_TYPE_SM;
+    // SAFETY: zero is a valid value of these plain structures, and each call gets room for what it writes.
+    unsafe {
+        let mut all: Resource = std::mem::zeroed();
+        sys::cuDeviceGetDevResource(device, all.as_mut_ptr(), sm).result()?;
+        for wanted in (1..=most).rev() {
+            let (mut part, mut rest): (Resource, Resource) = std::mem::zeroed();
+            let mut groups = 1;
+            let split = sys::cuDevSmResourceSplitByCount(part.as_mut_ptr(), &mut groups, all.as_ptr(), rest.as_mut_ptr(), 0, wanted);
+            // Not so many, or not so few: the next smaller one, down to one, which is always rounded up.
+            if split.result().is_ok() && (part[0].__bindgen_anon_1.sm.smCount <= most || wanted == 1) {
+                return Ok(part);
+            }
+        }
+    }
+    Err(DriverError(sys::CUresult::CUDA_ERROR_INVALID_RESOURCE_CONFIGURATION))
+}
+
 impl Drop for Stream {
     fn drop(&mut self) {
         if !self.owned {
@@ -431,15 +446,14 @@ pub struct DeviceMemory {
 impl DeviceMemory {
     /// `length` bytes, not zeroed.
     pub(crate) fn allocate(context: &'static Context, length: u64) -> Result<Self, GpuError> {
-        let ordinal = context.ordinal;
-        let out_of_memory = GpuError::OutOfMemory { ordinal, memory: "device", bytes: length };
+        let out_of_memory = GpuError::OutOfMemory { ordinal: context.ordinal, wanted: format!("{length} bytes") };
         let size = usize::try_from(length.max(1)).map_err(|_| out_of_memory.clone())?;
         let _bound = context.bind()?;
         // SAFETY: nothing reads the memory before it is written: kernels write what they read, and the rest is only compared.
         match unsafe { result::malloc_sync(size) } {
             Ok(address) => Ok(Self { context, address, length }),
             Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => Err(out_of_memory),
-            Err(error) => Err(failed(ordinal, "allocating memory", error)),
+            Err(error) => Err(failed(context.ordinal, "allocating memory", error)),
         }
     }
 
@@ -513,8 +527,7 @@ unsafe impl Sync for PinnedMemory {}
 impl PinnedMemory {
     /// `length` bytes, zeroed.
     pub fn allocate(context: &'static Context, length: u64) -> Result<Self, GpuError> {
-        let ordinal = context.ordinal;
-        let out_of_memory = GpuError::OutOfMemory { ordinal, memory: "pinned host", bytes: length };
+        let out_of_memory = GpuError::OutOfMemory { ordinal: context.ordinal, wanted: format!("{length} bytes of pinned memory") };
         let size = usize::try_from(length.max(1)).map_err(|_| out_of_memory.clone())?;
         let _bound = context.bind()?;
         // SAFETY: the memory is zeroed before anything reads it.
@@ -524,7 +537,7 @@ impl PinnedMemory {
                 Ok(Self { context, address, length })
             }
             Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => Err(out_of_memory),
-            Err(error) => Err(failed(ordinal, "allocating pinned memory", error)),
+            Err(error) => Err(failed(context.ordinal, "allocating pinned memory", error)),
         }
     }
 

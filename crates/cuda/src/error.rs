@@ -2,6 +2,8 @@
 
 use sentry_hash::{Algorithm, HashError};
 
+use crate::SamplesError;
+
 /// Why there is no digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -36,14 +38,12 @@ pub enum GpuError {
         capability: (i32, i32),
     },
     /// No memory was left.
-    #[error("GPU {ordinal} has no {bytes} bytes of {memory} memory left; other users of the GPU may hold it, such as torch's cache")]
+    #[error("GPU {ordinal} has no memory left for {wanted}; other users of the GPU may hold it, such as torch's cache")]
     OutOfMemory {
         /// Which GPU.
         ordinal: usize,
-        /// `device`, or `pinned host`.
-        memory: &'static str,
-        /// Bytes asked for.
-        bytes: u64,
+        /// What was tried, or how many bytes of which memory.
+        wanted: String,
     },
     /// The GPU or its context can no longer be used by this process.
     #[error("GPU {ordinal} was lost while {action}: {status}")]
@@ -103,6 +103,9 @@ pub enum GpuError {
         /// Why not.
         reason: &'static str,
     },
+    /// Samples cannot be hashed where they lie.
+    #[error(transparent)]
+    Samples(#[from] SamplesError),
     /// Pieces do not make up the message.
     #[error(transparent)]
     Hash(#[from] HashError),
@@ -124,7 +127,8 @@ impl GpuError {
             Self::Serial { .. } => "gpu_serial_algorithm",
             Self::TooLarge { .. } => "gpu_too_large",
             Self::Share { .. } => "gpu_share",
-            Self::Hash(_) => "hash",
+            Self::Samples(_) => "gpu_samples",
+            Self::Hash(_) => "hash_failed",
         }
     }
 }

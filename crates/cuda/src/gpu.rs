@@ -11,6 +11,7 @@ use sentry_hash::{Algorithm, Backend, Digest, HashError};
 use crate::driver::{Context, Driver, Module};
 use crate::lattice::LatticeKernels;
 use crate::plan::Shape;
+use crate::samples::SampleKernels;
 use crate::tree::TreeKernels;
 use crate::workspace::Workspace;
 use crate::{DeviceBytes, DeviceMemory, GpuError, Pending, Piece, Stream, TreeHasher, UploadError, modules};
@@ -26,6 +27,7 @@ pub struct Gpu {
     /// Kernels that have passed their test.
     trees: Mutex<BTreeMap<Algorithm, TreeKernels>>,
     lattice: Mutex<Option<LatticeKernels>>,
+    samples: Mutex<Option<SampleKernels>>,
     /// Streams on a part of the multiprocessors, by how many were asked for.
     parts: Mutex<BTreeMap<u32, &'static Stream>>,
 }
@@ -79,6 +81,7 @@ impl Gpu {
             workspace: Workspace::new(context),
             trees: Mutex::default(),
             lattice: Mutex::default(),
+            samples: Mutex::default(),
             parts: Mutex::default(),
         }));
         open.insert(ordinal, gpu);
@@ -128,13 +131,14 @@ impl Gpu {
         unsafe { Stream::borrowed(self.context, handle) }
     }
 
-    /// A stream whose work gives way to all other work, and runs on a share of the multiprocessors: at least one, and up to a group
-    /// more (8 on an H100). There is one for each number of multiprocessors; callers that use it at the same time wait for each other.
+    /// A stream of the lowest priority, whose work runs on at most this share of the multiprocessors, or on the smallest group that the
+    /// GPU sets apart (8 on an H100). There is one for each number of multiprocessors; callers that use it at the same time wait for
+    /// each other.
     ///
     /// # Errors
     /// [`GpuError::Share`] if the driver cannot do that.
     pub fn part(&self, share: Share) -> Result<&'static Stream, GpuError> {
-        let wanted = (f64::from(self.multiprocessors) * share.0).ceil() as u32;
+        let wanted = (f64::from(self.multiprocessors) * share.0).floor() as u32;
         let wanted = wanted.clamp(1, self.multiprocessors);
         let mut parts = lock(&self.parts);
         if let Some(stream) = parts.get(&wanted) {
@@ -234,6 +238,10 @@ impl Gpu {
 
     pub(crate) fn lattice_kernels(&self) -> MutexGuard<'_, Option<LatticeKernels>> {
         lock(&self.lattice)
+    }
+
+    pub(crate) fn sample_kernels(&self) -> MutexGuard<'_, Option<SampleKernels>> {
+        lock(&self.samples)
     }
 
     /// The digests of messages in this machine's memory, in their order; they are copied to the GPU bit by bit.

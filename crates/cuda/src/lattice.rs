@@ -125,7 +125,7 @@ impl Sums {
 
     /// Queues the adding of a part's entries: of each the id and the digest, 40 bytes.
     ///
-    /// Whatever it says, [`Sums::finish`] comes at the end: memory must not be freed before the work that uses it is done.
+    /// Whatever it says, the stream is waited for before this value or the entries' memory goes.
     pub fn add(&mut self, source: &SourceTag, entries: DeviceBytes<'_>, stream: &Stream) -> Result<(), GpuError> {
         if !entries.len().is_multiple_of(ENTRY) {
             return Err(GpuError::TooLarge { what: "a list of entries with a cut-off one", found: entries.len() });

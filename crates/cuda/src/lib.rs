@@ -14,6 +14,7 @@
 //!
 //! - [`Gpu`]: one device, its kernels, and what it offers: digests of whole messages, lattice sums.
 //! - [`TreeHasher`]: pieces of messages that arrive in any order, on any streams.
+//! - [`Samples`]: samples of a dataset whose fields lie column by column, and their ids.
 //! - `plan`: which launches these take. Plain arithmetic.
 //! - `workspace`: memory for tables, nodes and digests, kept between calls.
 //! - `driver`: the calls of the driver's library, which is loaded when the first GPU is opened. Neither building nor running needs
@@ -28,6 +29,7 @@ mod gpu;
 mod lattice;
 mod modules;
 mod plan;
+mod samples;
 mod tree;
 mod upload;
 mod workspace;
@@ -36,5 +38,6 @@ pub use driver::{DeviceBytes, DeviceMemory, Event, Stream};
 pub use error::GpuError;
 pub use gpu::{Gpu, Share};
 pub use plan::Piece;
+pub use samples::{Column, Ids, Samples, SamplesError};
 pub use tree::{Pending, TreeHasher};
 pub use upload::{Read, UploadError};

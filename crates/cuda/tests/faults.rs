@@ -149,7 +149,7 @@ fn memory_runs_out() {
     // Nothing fits; then what the test of the kernels needs, and not the message.
     for memory in [1 << 10, 1 << 18, 1 << 20] {
         let answer = run(&format!("memory={memory}"), 1).remove(0);
-        assert!(answer.starts_with("gpu_out_of_memory: GPU 0 has no "), "{memory}: {answer}");
+        assert!(answer.starts_with("gpu_out_of_memory: GPU 0 has no memory left for "), "{memory}: {answer}");
     }
     assert_eq!(run(&format!("memory={}", 64 << 20), 1), [right()]);
 }
@@ -217,8 +217,8 @@ fn a_library_planted_in_the_working_directory_is_not_loaded() {
 
 #[test]
 fn errors_have_a_name_for_programs_and_a_text_for_people() {
-    let error = GpuError::OutOfMemory { ordinal: 1, memory: "device", bytes: 4096 };
+    let error = GpuError::OutOfMemory { ordinal: 1, wanted: "4096 bytes".to_owned() };
     assert_eq!(error.code(), "gpu_out_of_memory");
-    let text = "GPU 1 has no 4096 bytes of device memory left; other users of the GPU may hold it, such as torch's cache";
+    let text = "GPU 1 has no memory left for 4096 bytes; other users of the GPU may hold it, such as torch's cache";
     assert_eq!(error.to_string(), text);
 }

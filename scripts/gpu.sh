@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# What needs a GPU: `make gpu` runs tests and benches, `make gpu-sanitize` the tests under compute-sanitizer's four tools.
+#
+# The programs are built where cargo is, into target/gpu (`make gpu-build`); a GPU machine without it needs that folder, a driver,
+# nvcc, and a Python with torch, torchvision, transformers, safetensors and pytest. Logs: target/gpu/logs, or $OUT.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+built=target/gpu
+logs=${OUT:-$built/logs}
+# CEILING is a program of plain kernels to be held against, if there is one.
+cuda="make --no-print-directory -C crates/cuda BUILD=$PWD/$built/cuda CEILING=${CEILING:+$(realpath "$CEILING")}"
+failed=0
+
+build() {
+  rm -rf "$built"/{bin,wheel}
+  mkdir -p "$built"/{bin,wheel}
+  cargo build --release --locked -p sentry-ml-cli
+  cp target/release/sentry "$built/bin/"
+  local message='^  Executable (tests/)?[a-z/]+\.rs \((.*)\)$'
+  cargo test --release --locked -p sentry-ml-cuda --features device-tests --no-run 2>&1 | tee /dev/stderr |
+    sed -nE "s#$message#\2#p" | while read -r program; do
+      name=$(basename "$program")
+      cp "$program" "$built/bin/${name%-*}-test"
+    done
+  strip "$built"/bin/*
+  .venv/bin/maturin build --quiet --release --locked --out "$built/wheel"
+}
+
+# Runs a part, keeps its output, and goes on after a failure.
+part() {
+  local name=$1 began=$SECONDS verdict=ok
+  shift
+  printf '\n==> %s\n' "$name" | tee -a "$log"
+  "$@" 2>&1 | tee -a "$log" || verdict=FAILED failed=1
+  printf '==> %s: %s, %d s\n' "$name" "$verdict" $((SECONDS - began)) | tee -a "$log"
+}
+
+prepare() {
+  if command -v cargo >/dev/null; then make --no-print-directory gpu-build; fi
+  if ! ls "$built"/wheel/*.whl >/dev/null 2>&1; then
+    echo "error: $built has no wheel, and there is no cargo to build one" >&2
+    exit 2
+  fi
+  mkdir -p "$logs"
+  : >"$log"
+  python3 -m pip install --quiet --no-index --no-deps --upgrade --target "$built/site" "$built"/wheel/*.whl
+  export PYTHONPATH=$PWD/$built/site PYTHONDONTWRITEBYTECODE=1 SENTRY_BIN=$PWD/$built/bin/sentry CARGO_MANIFEST_DIR=$PWD/crates/cuda
+  nvidia-smi --query-gpu=name,driver_version,clocks.max.sm,power.limit --format=csv,noheader | tee -a "$log"
+}
+
+run() {
+  # Compiled by another core meanwhile.
+  ($cuda -j2 check-program bench-programs >"$logs/nvcc.txt" 2>&1) &
+  local nvcc=$!
+  part device env SENTRY_DEVICE_CASES=10000 "$built/bin/device-test"
+  # Faults are for the emulated driver.
+  part samples "$built/bin/samples-test" --skip work_that_is --skip what_an_earlier --skip every_call --skip after_an_error --skip a_fault --skip what_is_made
+  part python python3 -m pytest -q -p no:cacheprovider tests/gpu
+  wait "$nvcc" || { cat "$logs/nvcc.txt"; failed=1; }
+  part kernels $cuda check
+  part ceilings-and-kernels $cuda bench
+  part bench-64-gib "$built/bin/sentry" bench gpu --largest $((64 << 30)) --runs 7
+  part from-python python3 benches/gpu.py
+}
+
+sanitize() {
+  ($cuda check-program >"$logs/nvcc.txt" 2>&1) || { cat "$logs/nvcc.txt"; exit 1; }
+  for tool in memcheck racecheck initcheck synccheck; do
+    part "$tool-kernels" timeout 120 compute-sanitizer --tool "$tool" --error-exitcode 1 "$built/cuda/check" quick
+    part "$tool-device" env SENTRY_DEVICE_CASES=20 timeout 120 compute-sanitizer --tool "$tool" --error-exitcode 1 \
+      "$built/bin/device-test" --test-threads=1 --skip published_vectors
+  done
+}
+
+case ${1:-} in
+  build) build ;;
+  run | sanitize)
+    log=$logs/$1.txt
+    prepare
+    "$1"
+    exit "$failed"
+    ;;
+  *)
+    echo "usage: scripts/gpu.sh build | run | sanitize" >&2
+    exit 2
+    ;;
+esac
