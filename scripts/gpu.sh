@@ -10,6 +10,8 @@ logs=${OUT:-$built/logs}
 # CEILING is a program of plain kernels to be held against, if there is one.
 cuda="make --no-print-directory -C crates/cuda BUILD=$PWD/$built/cuda CEILING=${CEILING:+$(realpath "$CEILING")}"
 failed=0
+# Tests that tell the driver how to fail are for the emulated one.
+no_faults=(--skip work_that_is --skip what_an_earlier --skip every_call --skip after_an_error --skip a_fault --skip what_is_made)
 
 build() {
   rm -rf "$built"/{bin,wheel}
@@ -53,8 +55,7 @@ run() {
   ($cuda -j2 check-program bench-programs >"$logs/nvcc.txt" 2>&1) &
   local nvcc=$!
   part device env SENTRY_DEVICE_CASES=10000 "$built/bin/device-test"
-  # Faults are for the emulated driver.
-  part samples "$built/bin/samples-test" --skip work_that_is --skip what_an_earlier --skip every_call --skip after_an_error --skip a_fault --skip what_is_made
+  part samples "$built/bin/samples-test" "${no_faults[@]}"
   part python python3 -m pytest -q -p no:cacheprovider tests/gpu
   wait "$nvcc" || { cat "$logs/nvcc.txt"; failed=1; }
   part kernels $cuda check
@@ -69,6 +70,8 @@ sanitize() {
     part "$tool-kernels" timeout 120 compute-sanitizer --tool "$tool" --error-exitcode 1 "$built/cuda/check" quick
     part "$tool-device" env SENTRY_DEVICE_CASES=20 timeout 120 compute-sanitizer --tool "$tool" --error-exitcode 1 \
       "$built/bin/device-test" --test-threads=1 --skip published_vectors
+    part "$tool-samples" timeout 120 compute-sanitizer --tool "$tool" --error-exitcode 1 \
+      "$built/bin/samples-test" --test-threads=1 "${no_faults[@]}"
   done
 }
 

@@ -126,7 +126,7 @@ def is_module(model: object) -> bool:
 
 def plain_module(module: Any) -> Any:
     """A module without the wrapper that torch.compile returns, which puts a prefix before every name and has nothing else in it."""
-    wrapped = list(module._modules) == ["_orig_mod"] and not module._parameters and not module._buffers
+    wrapped = list(module._modules.keys()) == ["_orig_mod"] and not module._parameters and not module._buffers
     return module._orig_mod if wrapped else module
 
 

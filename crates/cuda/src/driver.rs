@@ -1,6 +1,6 @@
 //! The NVIDIA driver: the calls that this crate makes, and owners for what they return.
 //!
-//! All `unsafe` of this crate is here, but for the launches in `tree` and `lattice`. What it rests on: handles come from the driver and live as long as their owners; every call
+//! All `unsafe` of this crate is here, but for the launches in `tree`, `lattice` and `samples`, and the bodies of a checked column there. What it rests on: handles come from the driver and live as long as their owners; every call
 //! that needs the device's context runs while a [`Bound`] of it lives; [`DeviceBytes`] are what their maker promised.
 
 #![allow(unsafe_code)]

@@ -65,12 +65,12 @@ pub enum GpuError {
         /// The driver's name of the error.
         status: String,
     },
-    /// All work succeeded, as the driver says, and a digest was not written.
-    #[error("GPU {ordinal} reports success, and did not write digest {index}")]
+    /// All work succeeded, as the driver says, and a digest, or a node that one is made of, was not written.
+    #[error("GPU {ordinal} reports success, and did not write result {index}")]
     Unwritten {
         /// Which GPU.
         ordinal: usize,
-        /// Which digest.
+        /// Which one, digests first.
         index: usize,
     },
     /// A kernel gave a wrong digest of known bytes.

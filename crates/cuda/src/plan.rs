@@ -133,7 +133,7 @@ struct Message {
     first_node: u64,
 }
 
-/// Some bytes of a message: they start at a multiple of [`Shape::block_len`], and end at another one or at the message's end.
+/// Some bytes of a message: they start at a multiple of the hasher's `block_len`, and end at another one or at the message's end.
 #[derive(Debug, Clone, Copy)]
 pub struct Piece<'memory> {
     /// Which message, by its place among the lengths that the hasher was made for.

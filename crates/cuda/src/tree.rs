@@ -38,8 +38,8 @@ pub struct TreeHasher<'a> {
     layout: Layout,
     /// The digests and then the nodes, on the GPU. Dropped with the hasher, and not before.
     results: Option<DeviceMemory>,
-    /// The digests, here.
-    digests: Option<PinnedMemory>,
+    /// The same, here.
+    fetched: Option<PinnedMemory>,
     /// Where the tables of the joins will be on the GPU, level by level.
     joins: Vec<u64>,
     state: Mutex<State<'a>>,
@@ -75,11 +75,10 @@ impl<'a> TreeHasher<'a> {
         stream: &'a Stream,
     ) -> Result<Self, GpuError> {
         let layout = Layout::new(shape, lengths)?;
-        let length = layout.digests() as u64 * shape.node;
-        let results_length = length + layout.nodes() * shape.node;
-        let mut digests = gpu.workspace().host(length)?;
+        let results_length = (layout.digests() as u64 + layout.nodes()) * shape.node;
+        let mut fetched = gpu.workspace().host(results_length)?;
         // What another call left here must not be taken for a digest either.
-        digests.as_mut_bytes()[..length as usize].fill(POISON);
+        fetched.as_mut_bytes()[..results_length as usize].fill(POISON);
         let results = gpu.workspace().device(results_length)?;
         let joins_length: u64 = layout.levels().iter().map(|level| Tables::len_of(&level.entries).next_multiple_of(16)).sum();
         // The table of a model's pieces, at most two for each message, goes to the same place as the joins'.
@@ -88,7 +87,7 @@ impl<'a> TreeHasher<'a> {
         let ready = stream.mark()?;
         let coverage = Coverage::new(layout.blocks());
         let state = State { coverage, tables: vec![tables], streams: vec![(stream, ready)], is_done: false };
-        let hasher = Self { gpu, kernels, layout, results: Some(results), digests: Some(digests), joins, state: Mutex::new(state) };
+        let hasher = Self { gpu, kernels, layout, results: Some(results), fetched: Some(fetched), joins, state: Mutex::new(state) };
         stream.fill(hasher.results(), 0, results_length, POISON)?;
         hasher.lock().mark(stream)?;
         Ok(hasher)
@@ -127,7 +126,7 @@ impl<'a> TreeHasher<'a> {
         state.mark(stream)
     }
 
-    /// Queues the joins, and the copy of the digests to this machine's memory.
+    /// Queues the joins, and the copy of digests and nodes to this machine's memory.
     ///
     /// # Errors
     /// [`HashError::Incomplete`] unless every byte was given, and what the driver says.
@@ -147,9 +146,9 @@ impl<'a> TreeHasher<'a> {
             unsafe { stream.launch(self.kernels.join, *blocks, JOIN_THREADS, &arguments) }?;
         }
         drop(state);
-        let length = self.digests_len();
-        let (results, digests) = (self.results.as_ref().expect(KEPT), self.digests.as_mut().expect(KEPT));
-        stream.download(results, digests, length)?;
+        let length = self.digests_len() + self.layout.nodes() * self.layout.shape().node;
+        let (results, fetched) = (self.results.as_ref().expect(KEPT), self.fetched.as_mut().expect(KEPT));
+        stream.download(results, fetched, length)?;
         Ok(Pending { hasher: self, stream })
     }
 
@@ -214,9 +213,9 @@ impl Drop for TreeHasher<'_> {
         // The memory must not be used again, or freed, before the launches are done with it.
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         let is_idle = state.is_done || state.streams.iter().fold(true, |idle, (stream, _)| stream.synchronize().is_ok() && idle);
-        let (tables, digests, results) = (std::mem::take(&mut state.tables), self.digests.take(), self.results.take());
+        let (tables, fetched, results) = (std::mem::take(&mut state.tables), self.fetched.take(), self.results.take());
         if is_idle {
-            self.gpu.workspace().give_back(tables, digests, results);
+            self.gpu.workspace().give_back(tables, fetched, results);
         }
     }
 }
@@ -238,15 +237,12 @@ impl Pending<'_> {
         // The stream waited for all others.
         self.hasher.lock().is_done = true;
         let Shape { tree, node, .. } = self.hasher.layout.shape();
-        let bytes = self.hasher.digests.as_ref().expect(KEPT).as_bytes();
-        let digests = bytes.chunks_exact(node as usize).take(self.hasher.layout.digests()).enumerate();
-        digests
-            .map(|(index, bytes)| {
-                if bytes.iter().all(|&byte| byte == POISON) {
-                    return Err(GpuError::Unwritten { ordinal: self.hasher.gpu.ordinal(), index });
-                }
-                Ok(Digest::from_bytes(tree.algorithm(), bytes)?)
-            })
-            .collect()
+        let (count, nodes) = (self.hasher.layout.digests(), self.hasher.layout.nodes() as usize);
+        let fetched = self.hasher.fetched.as_ref().expect(KEPT).as_bytes().chunks_exact(node as usize);
+        // A digest of a node that was not written looks like any other, so each node is looked at as well.
+        if let Some(index) = fetched.clone().take(count + nodes).position(|bytes| bytes.iter().all(|&byte| byte == POISON)) {
+            return Err(GpuError::Unwritten { ordinal: self.hasher.gpu.ordinal(), index });
+        }
+        fetched.take(count).map(|bytes| Ok(Digest::from_bytes(tree.algorithm(), bytes)?)).collect()
     }
 }

@@ -120,8 +120,7 @@ fn work_that_is_not_done_is_no_digest() {
         for number in 1..=count {
             let answer = run(&format!("skip={name}:{number}"), 1).remove(0);
             let is_refused = answer.starts_with("gpu_digest_unwritten: ") || answer.starts_with("gpu_self_test: ");
-            // The last launch but one hashes the leaves: the joined nodes are those that were never written.
-            assert!(is_refused || (name == "cuLaunchKernel" && answer != right()), "{name}, call {number}: {answer}");
+            assert!(is_refused, "{name}, call {number}: {answer}");
         }
     }
 }
@@ -140,7 +139,7 @@ fn what_an_earlier_call_left_is_not_taken_for_an_answer() {
     for number in once + 1..=twice {
         let answers = run(&format!("skip=cuLaunchKernel:{number}"), 2);
         assert_eq!(answers[0], right());
-        assert_ne!(answers[1], right(), "launch {number} did nothing");
+        assert!(answers[1].starts_with("gpu_digest_unwritten: "), "launch {number} did nothing: {}", answers[1]);
     }
 }
 

@@ -89,10 +89,11 @@ pub enum Place<'a> {
 }
 
 /// The digests of bytes, in their order: those in a GPU's memory are hashed there, at the same time on all GPUs, and those in this
-/// machine's memory by `device`. With a `share`, a GPU hashes on that share of its multiprocessors, and gives way to all other work.
+/// machine's memory by `device`. With a `share`, a GPU hashes what lies there on that share of its multiprocessors.
 ///
 /// # Errors
-/// [`Error::Gpu`], [`Error::Manifest`]. Nothing is hashed elsewhere instead.
+/// [`Error::Gpu`], [`Error::Manifest`]; [`Error::Options`] for a share, where what lies here is to be hashed on a GPU. Nothing is hashed
+/// elsewhere instead.
 pub fn digest_in_place(algorithm: Algorithm, places: &[Place<'_>], device: Device, share: Option<Share>) -> Result<Vec<Digest>, Error> {
     let mut digests: Vec<Option<Digest>> = vec![None; places.len()];
     let mut fill = |indices: &[usize], found: Vec<Digest>| {
@@ -115,6 +116,9 @@ pub fn digest_in_place(algorithm: Algorithm, places: &[Place<'_>], device: Devic
         fill(
             &indices,
             match device.gpu_for(algorithm)? {
+                Some(_) if share.is_some() => {
+                    return Err(Error::Options { reason: "a share is about what lies on a GPU; the rest is hashed by all of it" });
+                }
                 Some(gpu) => gpu.digest_many(algorithm, &messages)?,
                 None => Cpu::new().digest_many(algorithm, &messages).map_err(sentry_manifest::ManifestError::from)?,
             },
