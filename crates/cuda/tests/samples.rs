@@ -443,7 +443,7 @@ fn work_that_is_not_done_is_no_answer() {
                 // What only the next launch reads is seen by nobody, and makes the answer a wrong one.
                 assert!(is_refused || (name == "cuLaunchKernel" && answer != right(asked)), "{asked}, {name} {number}: {answer}");
                 if number == count {
-                    assert_eq!(answer, "gpu_digest_unwritten: GPU 0 reports success, and did not write digest 0", "{asked}, {name}");
+                    assert_eq!(answer, "gpu_digest_unwritten: GPU 0 reports success, and did not write result 0", "{asked}, {name}");
                 }
             }
         }
