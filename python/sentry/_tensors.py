@@ -179,7 +179,7 @@ def _collect(module: Any, prefix: str, held: list[tuple[str, Any, bool]]) -> boo
     torch's own way: then these are what `state_dict` would show, and this is several times faster."""
     attributes = module.__dict__
     is_usual = _saves_its_state_as_usual(type(module))  # type: ignore[arg-type]  # mypy takes no class for hashable
-    if not is_usual or attributes["_state_dict_hooks"] or attributes["_state_dict_pre_hooks"]:
+    if not is_usual or attributes.get("_state_dict_hooks") or attributes.get("_state_dict_pre_hooks"):
         return False
     parameters, buffers, modules = attributes["_parameters"], attributes["_buffers"], attributes["_modules"]
     if not (isinstance(parameters, dict) and isinstance(buffers, dict)) or "state_dict" in attributes or "_save_to_state_dict" in attributes:
