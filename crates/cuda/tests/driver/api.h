@@ -126,6 +126,7 @@ inline const CUstream CU_STREAM_LEGACY = reinterpret_cast<CUstream>(1);
 constexpr unsigned CU_STREAM_DEFAULT = 0, CU_STREAM_NON_BLOCKING = 1;
 constexpr unsigned CU_EVENT_DEFAULT = 0, CU_EVENT_BLOCKING_SYNC = 1, CU_EVENT_DISABLE_TIMING = 2;
 constexpr unsigned CU_MEMHOSTALLOC_PORTABLE = 1, CU_MEMHOSTALLOC_DEVICEMAP = 2, CU_MEMHOSTALLOC_WRITECOMBINED = 4;
+constexpr unsigned CU_MEMHOSTREGISTER_PORTABLE = 1, CU_MEMHOSTREGISTER_DEVICEMAP = 2, CU_MEMHOSTREGISTER_IOMEMORY = 4, CU_MEMHOSTREGISTER_READ_ONLY = 8;
 constexpr unsigned CU_GREEN_CTX_DEFAULT_STREAM = 1;
 constexpr unsigned CU_MEMORYTYPE_HOST = 1, CU_MEMORYTYPE_DEVICE = 2;
 
@@ -136,6 +137,8 @@ enum CUdevice_attribute : unsigned {
     CU_DEVICE_ATTRIBUTE_UNIFIED_ADDRESSING = 41,
     CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR = 75,
     CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR = 76,
+    CU_DEVICE_ATTRIBUTE_HOST_REGISTER_SUPPORTED = 99,
+    CU_DEVICE_ATTRIBUTE_READ_ONLY_HOST_REGISTER_SUPPORTED = 113,
 };
 enum CUpointer_attribute : unsigned { CU_POINTER_ATTRIBUTE_MEMORY_TYPE = 2, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL = 9 };
 enum CUfunction_attribute : unsigned { CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK = 0, CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES = 3 };
@@ -185,6 +188,8 @@ SENTRY_API cuMemAlloc_v2(CUdeviceptr* pointer, size_t bytes);
 SENTRY_API cuMemFree_v2(CUdeviceptr pointer);
 SENTRY_API cuMemHostAlloc(void** pointer, size_t bytes, unsigned flags);
 SENTRY_API cuMemFreeHost(void* pointer);
+SENTRY_API cuMemHostRegister_v2(void* pointer, size_t bytes, unsigned flags);
+SENTRY_API cuMemHostUnregister(void* pointer);
 SENTRY_API cuMemGetInfo_v2(size_t* left, size_t* total);
 SENTRY_API cuPointerGetAttribute(void* value, CUpointer_attribute attribute, CUdeviceptr pointer);
 SENTRY_API cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void* from, size_t bytes, CUstream stream);

@@ -4,9 +4,11 @@
 #include <fstream>
 #include <thread>
 
+#include "check_cufile.h"
 #include "check_host.h"
 #include "check_misuse.h"
 #include "check_order.h"
+#include "check_registered.h"
 
 using namespace check;
 
@@ -132,9 +134,11 @@ void start_driver() { cuInit(0); }
 }  // namespace
 
 int main(int argc, char** argv) {
-    CHECK(argc == 2);  // a folder for the log
+    CHECK(argc == 2);  // a folder for the log, and for a file to read
     const std::string log = std::string(argv[1]) + "/calls.log";
-    remove(log.c_str());  // of an earlier run
+    const std::string file_log = std::string(argv[1]) + "/file_calls.log";
+    for (const std::string& file : {log, file_log}) remove(file.c_str());  // of an earlier run
+    make_file(std::string(argv[1]) + "/check_cufile.bin");
     Cases cases;
     cases.right("every kernel", "", every_kernel);
     cases.right("several threads", "", several_threads);
@@ -142,10 +146,48 @@ int main(int argc, char** argv) {
 
     cases.right("a forgotten wait shows", "", a_forgotten_wait_shows);
     cases.right("a host buffer used again too early shows", "", a_host_buffer_used_again_too_early_shows);
+    cases.right("waiting for an event does no more", "", waiting_for_an_event_does_no_more);
+    cases.right("waiting for the wrong event shows", "", waiting_for_the_wrong_event_shows);
+    cases.right("events without a time have none", "", events_without_a_time_have_none);
     cases.right("device memory written too early shows", "", device_memory_written_too_early_shows);
     cases.right("the default stream orders blocking streams", "", the_default_stream_orders_blocking_streams);
     cases.right("queries say not ready first", "", queries_say_not_ready_first);
     cases.right("work is done before its stream or memory goes", "", work_is_done_before_its_stream_or_memory_goes);
+
+    cases.right("registered memory is pinned", "", registered_memory_is_pinned);
+    cases.right("registrations are checked", "", registrations_are_checked);
+    cases.right("only memory that is there is registered", "", only_memory_that_is_there_is_registered);
+    cases.right("work is done before memory is unregistered", "", work_is_done_before_memory_is_unregistered);
+    cases.right("a registration fails", "fail=cuMemHostRegister_v2:1:2", [] { registrations_fail(CUDA_ERROR_OUT_OF_MEMORY, CUDA_SUCCESS); });
+    cases.right("the end of a registration fails", "fail=cuMemHostUnregister:1:999", [] { registrations_fail(CUDA_SUCCESS, CUDA_ERROR_UNKNOWN); });
+    cases.right("a copy from registered memory is left out", "skip=cuMemcpyHtoDAsync_v2:1", [] { copies_once(false); });
+    cases.right("a copy from registered memory is there", "", [] { copies_once(true); });
+    cases.right("unregistering tells of failed work", "async=cuMemcpyHtoDAsync_v2:1:700", unregistering_tells_of_failed_work);
+    cases.right("many threads copy at once", "", many_threads_copy_at_once);
+
+    cases.right("files are read", "", files_are_read);
+    cases.right("many threads read at once", "", many_threads_read_at_once);
+    cases.right("a read into memory that is in use shows", "", a_read_into_memory_that_is_in_use_shows);
+    cases.right("cuFile is opened first and closed as often", "", cufile_is_opened_first_and_closed_as_often);
+    cases.right("cuFile does not work in a forked child", "", cufile_does_not_work_in_a_forked_child);
+    cases.right("files are checked", "", files_are_checked);
+    cases.right("reads stay inside memory", "", reads_stay_inside_memory);
+    cases.right("buffers are checked", "", buffers_are_checked);
+    cases.right("files are read by the system", "cufile=compat", [] { files_are_open_for_direct_reads(false); });
+    cases.right("files are open for direct reads", "cufile=direct", [] { files_are_open_for_direct_reads(true); });
+    cases.aborts("a handle is deregistered twice", "", "emulated cuFile: a handle that is not registered", a_handle_is_deregistered_twice);
+    cases.right("a read fails", "fail=cuFileRead:2:5", [] { a_read_goes_wrong(-1, EIO, 0); });
+    cases.right("a read fails in cuFile", "fail=cuFileRead:2:5030", [] { a_read_goes_wrong(-5030, 0, 0); });
+    cases.right("a read is short", "short=cuFileRead:2:1234", [] { a_read_goes_wrong(1234, 0, 1234); });
+    cases.right("a read is empty", "short=cuFileRead:2:0", [] { a_read_goes_wrong(0, 0, 0); });
+    cases.right("a read is left out", "skip=cuFileRead:2", [] { a_read_goes_wrong(50000, 0, 0); });
+    constexpr CUfileError_t good = {CU_FILE_SUCCESS, CUDA_SUCCESS}, absent = {CU_FILE_DRIVER_NOT_INITIALIZED, CUDA_SUCCESS},
+                            unsupported = {CU_FILE_IO_NOT_SUPPORTED, CUDA_SUCCESS}, full = {CU_FILE_CUDA_DRIVER_ERROR, CUDA_ERROR_OUT_OF_MEMORY};
+    cases.right("cuFile is not there", "fail=cuFileDriverOpen:1:5001", [=] { calls_fail(absent, good, good); });
+    cases.right("cuFile refuses a file", "fail=cuFileHandleRegister:1:5008", [=] { calls_fail(good, unsupported, good); });
+    cases.right("CUDA fails in cuFile", "fail=cuFileBufRegister:1:2", [=] { calls_fail(good, good, full); });
+    cases.right("cuFile goes with the GPU", "lost=3", cufile_goes_with_the_gpu);
+    cases.right("cuFile's calls are logged", "log=" + file_log, [&] { cufile_calls_are_logged(file_log); });
 
     cases.right("nothing works before cuInit", "", nothing_works_before_cuInit);
     cases.right("nothing works in a forked child", "", nothing_works_in_a_forked_child);
@@ -190,7 +232,11 @@ int main(int argc, char** argv) {
     for (const char* malformed :
          {"driver", "driver=", "driver=new", "driver=12090;driver=12090", "devices=-1", "devices=65", "memory=0x10", "colour=1", "lost=0",
           "log=/no/such/folder/log", "fail=cuLaunchKernel:1", "fail=cuLaunchKernel:0:719", "fail=cuLaunchKernel:1:0", "fail=cuLaunchKernel:1:12", "fail=cuLaunch:1:719",
-          "fail=cuLaunchKernel:1:719;fail=cuLaunchKernel:1:700", "skip=cuMemAlloc_v2:1", "skip=cuLaunchKernel", "async=cuStreamSynchronize:1:700"}) {
+          "fail=cuLaunchKernel:1:719;fail=cuLaunchKernel:1:700", "skip=cuMemAlloc_v2:1", "skip=cuLaunchKernel", "async=cuStreamSynchronize:1:700",
+          "cufile=fast", "fail=cuFileRead:1:4999", "fail=cuFileRead:1:5039", "fail=cuFileRead:1:5;fail=cuFileRead:1:6", "fail=cuFileDriverOpen:1:5000",
+          "fail=cuFileOpen:1:5001", "fail=cuFileHandleDeregister:1:5001", "fail=cuMemHostRegister_v2:1:5001", "skip=cuMemHostRegister_v2:1",
+          "skip=cuFileDriverOpen:1", "short=cuFileRead:1", "short=cuMemcpyHtoDAsync_v2:1:5", "short=cuFileRead:1:5;short=cuFileRead:1:6",
+          "async=cuFileRead:1:700"}) {
         cases.aborts("malformed settings", malformed, "SENTRY_EMULATED_CUDA: ", start_driver);
     }
     printf("%u passed, %u failed\n", cases.passed, cases.wrong);

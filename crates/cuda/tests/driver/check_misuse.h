@@ -31,6 +31,7 @@ inline std::vector<CUresult> one_of_each() {
         cuModuleLoadData(&module, PTX), cuModuleGetFunction(&function, module, "sentry_blake3_join"), cuModuleUnload(module),
         cuFuncGetAttribute(&number, CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES, function), cuLaunchKernel(function, 1, 1, 1, 256, 1, 1, 0, stream, &pointer, nullptr),
         cuMemAlloc_v2(&device_pointer, 1), cuMemFree_v2(device_pointer), cuMemHostAlloc(&pointer, 1, 0), cuMemFreeHost(pointer),
+        cuMemHostRegister_v2(name, 64, 0), cuMemHostUnregister(name),
         cuMemGetInfo_v2(&size, &other_size), cuPointerGetAttribute(&number, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, device_pointer),
         cuMemcpyHtoDAsync_v2(device_pointer, pointer, 1, stream), cuMemcpyDtoHAsync_v2(pointer, device_pointer, 1, stream),
         cuMemcpyDtoDAsync_v2(device_pointer, device_pointer, 1, stream), cuMemsetD8Async(device_pointer, 0, 1, stream), cuStreamCreate(&stream, 0),
@@ -84,6 +85,8 @@ inline void a_context_is_wanted() {
     GIVES(INVALID_CONTEXT, cuMemAlloc_v2(&pointer, 16));
     GIVES(INVALID_CONTEXT, cuMemFree_v2(data));
     GIVES(INVALID_CONTEXT, cuMemFreeHost(pinned));
+    GIVES(INVALID_CONTEXT, cuMemHostRegister_v2(&size, sizeof size, 0));
+    GIVES(INVALID_CONTEXT, cuMemHostUnregister(&size));
     GIVES(INVALID_CONTEXT, cuMemGetInfo_v2(&size, &size));
     GIVES(INVALID_CONTEXT, cuMemcpyHtoDAsync_v2(data, pinned, 16, host.stream));
     GIVES(INVALID_CONTEXT, cuMemsetD8Async(data, 0, 16, host.stream));

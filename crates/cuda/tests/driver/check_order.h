@@ -44,6 +44,90 @@ inline void a_host_buffer_used_again_too_early_shows() {
     }
 }
 
+/// A wait for an event does the work before it and what that waits for, and no more.
+inline void waiting_for_an_event_does_no_more() {
+    Host host;
+    uint8_t* const pinned = static_cast<uint8_t*>(host.pinned_memory(8));
+    memset(pinned, 0, 8);
+    const uint64_t data = host.memory(8);
+    const CUstream copies = new_stream(), others = new_stream();
+    const CUevent first = new_event(CU_EVENT_DISABLE_TIMING), second = new_event(CU_EVENT_DISABLE_TIMING), before = new_event(CU_EVENT_DISABLE_TIMING);
+    // Work by numbers, and which of it was done.
+    const auto piece = [&](unsigned i, CUstream stream) {
+        OK(cuMemsetD8Async(data + i, uint8_t(i + 1), 1, stream));
+        OK(cuMemcpyDtoHAsync_v2(pinned + i, data + i, 1, stream));
+    };
+    const auto done = [&](const std::vector<unsigned>& pieces) {
+        uint8_t wanted[8] = {};
+        for (const unsigned i : pieces) wanted[i] = uint8_t(i + 1);
+        return memcmp(pinned, wanted, 8) == 0;
+    };
+    piece(2, others);
+    OK(cuEventRecord(before, others));
+    piece(3, others);
+    piece(4, host.stream);
+    piece(0, copies);
+    OK(cuEventRecord(first, copies));
+    OK(cuStreamWaitEvent(copies, before, 0));
+    OK(cuEventRecord(before, others));  // a wait that is queued is for the earlier place
+    piece(1, copies);
+    OK(cuEventRecord(second, copies));
+    CHECK(done({}));
+    OK(cuEventSynchronize(first));
+    CHECK(done({0}));
+    OK(cuEventSynchronize(second));
+    CHECK(done({0, 1, 2}));
+    OK(cuEventSynchronize(first));
+    CHECK(done({0, 1, 2}));
+    OK(cuEventSynchronize(before));
+    CHECK(done({0, 1, 2, 3}));
+    piece(5, copies);
+    OK(cuEventRecord(first, copies));  // and now it is here
+    piece(6, copies);
+    OK(cuEventSynchronize(second));
+    CHECK(done({0, 1, 2, 3}));
+    OK(cuEventSynchronize(first));
+    CHECK(done({0, 1, 2, 3, 5}));
+    host.sync();
+    CHECK(done({0, 1, 2, 3, 4, 5}));
+}
+
+/// Two buffers in turn: who waits for the event of the other one writes over what is still to be copied.
+inline void waiting_for_the_wrong_event_shows() {
+    for (const bool right : {false, true}) {
+        Host host;
+        const Bytes text = message(8);
+        const uint64_t data = host.memory(LENGTH), half = LENGTH / 2;
+        Hashing hashing(host, data);
+        void* const buffers[2] = {host.staged(text.data(), half), host.staged(text.data() + half, half)};
+        const CUevent copied[2] = {new_event(CU_EVENT_DISABLE_TIMING), new_event(CU_EVENT_DISABLE_TIMING)};
+        for (const unsigned i : {0, 1}) {
+            OK(cuMemcpyHtoDAsync_v2(data + i * half, buffers[i], half, host.stream));
+            OK(cuEventRecord(copied[i], host.stream));
+        }
+        OK(cuEventSynchronize(copied[right ? 1 : 0]));
+        memset(buffers[1], 7, half);
+        OK(hashing.queue(host.stream));
+        host.sync();
+        CHECK(hashing.is(text) == right);
+    }
+}
+
+inline void events_without_a_time_have_none() {
+    Host host;
+    const CUevent timed = new_event(), untimed = new_event(CU_EVENT_DISABLE_TIMING | CU_EVENT_BLOCKING_SYNC);
+    for (const CUevent event : {timed, untimed}) OK(cuEventRecord(event, host.stream));
+    host.sync();
+    float milliseconds = 0;
+    OK(cuEventElapsedTime(&milliseconds, timed, timed));
+    for (const auto& [start, end] : {std::pair(timed, untimed), std::pair(untimed, timed), std::pair(untimed, untimed)}) {
+        GIVES(INVALID_HANDLE, cuEventElapsedTime(&milliseconds, start, end));
+        GIVES(INVALID_HANDLE, cuEventElapsedTime_v2(&milliseconds, start, end));
+    }
+    OK(cuEventSynchronize(untimed));
+    OK(cuEventQuery(untimed));
+}
+
 inline void device_memory_written_too_early_shows() {
     for (const bool waits : {false, true}) {
         Host host;

@@ -7,12 +7,15 @@ using namespace driver;
 
 namespace {
 
+/// Larger ranges are refused before any arithmetic with them.
+constexpr uint64_t MOST_REGISTERED = UINT64_C(1) << 46;
+
 uint64_t address(const void* pointer) { return reinterpret_cast<uint64_t>(pointer); }
 
-/// Queues a copy whose sides lie in these memories.
-void copy(State& s, CUstream stream_handle, const Memory& to_memory, uint64_t to, const Memory& from_memory, uint64_t from, uint64_t bytes) {
+/// Queues a copy if both of its sides lie `inside` memory that it may touch.
+void copy(State& s, CUstream stream_handle, bool inside, uint64_t to, uint64_t from, uint64_t bytes) {
     const auto stream = s.stream(stream_handle, true);
-    require(to_memory.holds(to, bytes) && from_memory.holds(from, bytes));
+    require(inside);
     s.queue(stream, [=] {
         memcpy(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes);
         return CUDA_SUCCESS;
@@ -68,6 +71,34 @@ SENTRY_API cuMemFreeHost(void* pointer) {
     });
 }
 
+// Every page is pinned once at most. Memory of devices that are not GPUs is not for ordinary processes.
+SENTRY_API cuMemHostRegister_v2(void* pointer, size_t bytes, unsigned flags) {
+    return call("cuMemHostRegister_v2", [=](State& s) {
+        const Device& device = s.current();
+        const uint64_t begin = address(pointer);
+        constexpr unsigned USUAL = CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP | CU_MEMHOSTREGISTER_READ_ONLY;
+        require(pointer && bytes > 0 && bytes <= MOST_REGISTERED && begin <= ~uint64_t(0) - MOST_REGISTERED);
+        require((flags & ~(USUAL | CU_MEMHOSTREGISTER_IOMEMORY)) == 0);
+        require((flags & CU_MEMHOSTREGISTER_IOMEMORY) == 0, CUDA_ERROR_NOT_PERMITTED);
+        require(!s.registered.overlap(begin, bytes) && !s.host.touches(begin, bytes), CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED);
+        for (const auto& each : s.devices) require(!each->memory.touches(begin, bytes));
+        const bool writable = (flags & CU_MEMHOSTREGISTER_READ_ONLY) == 0;
+        require(mapped(begin, bytes, writable));
+        s.registered.add(begin, {bytes, writable, device.ordinal});
+    });
+}
+
+SENTRY_API cuMemHostUnregister(void* pointer) {
+    return call("cuMemHostUnregister", [=](State& s) {
+        s.current();
+        require(pointer);
+        require(s.registered.has(address(pointer)), CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED);
+        for (const auto& device : s.devices) s.finish(*device);
+        s.current();
+        s.registered.remove(address(pointer));
+    });
+}
+
 SENTRY_API cuMemGetInfo_v2(size_t* left, size_t* total) {
     return call("cuMemGetInfo_v2", [=](State& s) {
         const Device& device = s.current();
@@ -84,6 +115,7 @@ SENTRY_API cuPointerGetAttribute(void* value, CUpointer_attribute attribute, CUd
         const bool ordinal = attribute == CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL;
         const auto answer = [=](unsigned type, int device) { *static_cast<unsigned*>(value) = ordinal ? unsigned(device) : type; };
         if (s.host.holds(pointer, 1)) return answer(CU_MEMORYTYPE_HOST, std::prev(s.host_device.upper_bound(pointer))->second);
+        if (const auto range = s.registered.find(pointer, 1)) return answer(CU_MEMORYTYPE_HOST, range->device);
         for (const auto& device : s.devices) {
             if (device->memory.holds(pointer, 1)) return answer(CU_MEMORYTYPE_DEVICE, device->ordinal);
         }
@@ -92,15 +124,22 @@ SENTRY_API cuPointerGetAttribute(void* value, CUpointer_attribute attribute, CUd
 }
 
 SENTRY_API cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void* from, size_t bytes, CUstream stream) {
-    return call("cuMemcpyHtoDAsync_v2", [=](State& s) { copy(s, stream, s.current().memory, to, s.host, address(from), bytes); });
+    return call("cuMemcpyHtoDAsync_v2", [=](State& s) {
+        copy(s, stream, s.current().memory.holds(to, bytes) && s.pinned(address(from), bytes, false), to, address(from), bytes);
+    });
 }
 
 SENTRY_API cuMemcpyDtoHAsync_v2(void* to, CUdeviceptr from, size_t bytes, CUstream stream) {
-    return call("cuMemcpyDtoHAsync_v2", [=](State& s) { copy(s, stream, s.host, address(to), s.current().memory, from, bytes); });
+    return call("cuMemcpyDtoHAsync_v2", [=](State& s) {
+        copy(s, stream, s.current().memory.holds(from, bytes) && s.pinned(address(to), bytes, true), address(to), from, bytes);
+    });
 }
 
 SENTRY_API cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream) {
-    return call("cuMemcpyDtoDAsync_v2", [=](State& s) { copy(s, stream, s.current().memory, to, s.current().memory, from, bytes); });
+    return call("cuMemcpyDtoDAsync_v2", [=](State& s) {
+        const Memory& memory = s.current().memory;
+        copy(s, stream, memory.holds(to, bytes) && memory.holds(from, bytes), to, from, bytes);
+    });
 }
 
 SENTRY_API cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t bytes, CUstream stream_handle) {

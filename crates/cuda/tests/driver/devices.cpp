@@ -119,7 +119,9 @@ SENTRY_API cuDeviceGetAttribute(int* value, CUdevice_attribute attribute, CUdevi
             case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK: *value = 1024; return;
             case CU_DEVICE_ATTRIBUTE_WARP_SIZE: *value = 32; return;
             case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT: *value = MULTIPROCESSORS; return;
-            case CU_DEVICE_ATTRIBUTE_UNIFIED_ADDRESSING: *value = 1; return;
+            case CU_DEVICE_ATTRIBUTE_UNIFIED_ADDRESSING:
+            case CU_DEVICE_ATTRIBUTE_HOST_REGISTER_SUPPORTED:
+            case CU_DEVICE_ATTRIBUTE_READ_ONLY_HOST_REGISTER_SUPPORTED: *value = 1; return;
             case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR: *value = s.settings.capability / 10; return;
             case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR: *value = s.settings.capability % 10; return;
         }

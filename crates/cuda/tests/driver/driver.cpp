@@ -58,6 +58,12 @@ void State::queue(const std::shared_ptr<Stream>& stream, Work work) {
     stream->push(std::move(work));
 }
 
+bool State::pinned(uint64_t address, uint64_t bytes, bool written) const {
+    if (host.holds(address, bytes)) return true;
+    const Registrations::Range* range = registered.find(address, bytes);
+    return range && (range->writable || !written);
+}
+
 void State::finish(Device& device) {
     Point::now(device.legacy).reach();
     for (const auto& [handle, stream] : streams.all()) {

@@ -2,7 +2,7 @@
 //
 // Stricter than the driver where a host could get away with a fault: nothing but cuInit and cuDriverGetVersion works before cuInit; whatever
 // concerns a context wants one to be current; handles are never given out twice and are not addresses; asynchronous copies
-// want memory of cuMemHostAlloc and memory of the current device. One lock is around every call, kernels included.
+// want pinned memory, made by cuMemHostAlloc or registered, and memory of the current device. One lock is around every call, kernels included.
 #pragma once
 
 #include <map>
@@ -94,6 +94,7 @@ struct State {
     Table<CUdevResourceDesc, ResourceDescription> descriptions;
     Memory host{UINT64_C(1) << 40};
     std::map<uint64_t, int> host_device;  ///< which device a host allocation was made for
+    Registrations registered;
 
     Fate fate;  ///< of the call that runs
 
@@ -106,6 +107,8 @@ struct State {
     void queue(const std::shared_ptr<Stream>& stream, Work work);
     /// Before something is queued: with the default stream, the other ones take turns.
     void take_turn(const std::shared_ptr<Stream>& stream);
+    /// Whether all of a range is pinned host memory, which work may read, or write if it is `written`.
+    bool pinned(uint64_t address, uint64_t bytes, bool written) const;
     /// Does all work of a device. Freeing memory waits like this, in the driver as well.
     void finish(Device& device);
     /// Ends a primary context, with everything in it.
@@ -131,7 +134,7 @@ CUresult call(const char* name, Body body, bool before_start = false) noexcept {
     const std::lock_guard<std::mutex> guard(lock());
     State& s = state();
     s.fate = s.settings.fate(name);
-    if (s.fate.status != CUDA_SUCCESS || s.fate.skipped) return s.fate.status;
+    if (s.fate.status != CUDA_SUCCESS || s.fate.skipped) return CUresult(s.fate.status);
     if (!s.started && !before_start) return CUDA_ERROR_NOT_INITIALIZED;
     try {
         body(s);

@@ -5,6 +5,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include <fstream>
+#include <string>
+
 namespace driver {
 namespace {
 
@@ -27,11 +30,10 @@ void fill_randomly(uint8_t* data, uint64_t bytes) {
     }
 }
 
+/// Of less than a page: what an allocation leaves of its own ones. Every launch ends with a look at all of them.
 bool untouched(const uint8_t* begin, const uint8_t* end) {
-    for (; begin < end; begin++) {
-        if (*begin != GUARD) return false;
-    }
-    return true;
+    static const std::string guards(PAGE, char(GUARD));
+    return memcmp(begin, guards.data(), size_t(end - begin)) == 0;
 }
 
 }  // namespace
@@ -90,6 +92,13 @@ bool Memory::holds(uint64_t address, uint64_t bytes) const {
     return start <= allocation.bytes() && bytes <= allocation.bytes() - start;
 }
 
+bool Memory::touches(uint64_t address, uint64_t bytes) const {
+    auto above = allocations_.lower_bound(address + bytes);
+    if (above == allocations_.begin()) return false;
+    const Allocation& last = *(--above)->second;
+    return address < last.address() + last.bytes();
+}
+
 void Memory::check(const char* when) const {
     for (const auto& [address, allocation] : allocations_) allocation->check(when);
 }
@@ -98,6 +107,38 @@ void Memory::clear() {
     check("at the end of the context");
     allocations_.clear();
     used_ = 0;
+}
+
+const Registrations::Range* Registrations::find(uint64_t address, uint64_t bytes) const {
+    auto above = ranges_.upper_bound(address);
+    if (above == ranges_.begin()) return nullptr;
+    const auto& [begin, range] = *--above;
+    const uint64_t start = address - begin;
+    return start <= range.bytes && bytes <= range.bytes - start ? &range : nullptr;
+}
+
+bool Registrations::overlap(uint64_t address, uint64_t bytes) const {
+    const uint64_t begin = address / PAGE * PAGE, end = round_up(address + bytes, PAGE);
+    auto above = ranges_.lower_bound(end);
+    if (above == ranges_.begin()) return false;
+    const auto& [last, range] = *--above;
+    return begin < round_up(last + range.bytes, PAGE);
+}
+
+bool mapped(uint64_t address, uint64_t bytes, bool writable) {
+    std::ifstream maps("/proc/self/maps");
+    const uint64_t end = address + bytes;
+    std::string line;
+    // Up to `address`, everything is known to be there.
+    while (address < end && std::getline(maps, line)) {
+        unsigned long long first, last;
+        char permissions[5];
+        if (sscanf(line.c_str(), "%llx-%llx %4s", &first, &last, permissions) != 3) return false;
+        if (last <= address) continue;
+        if (first > address || permissions[0] != 'r' || (writable && permissions[1] != 'w')) return false;
+        address = last;
+    }
+    return address >= end;
 }
 
 }  // namespace driver

@@ -43,6 +43,8 @@ public:
     bool free(uint64_t address);
     /// Whether all of a range lies in one allocation.
     bool holds(uint64_t address, uint64_t bytes) const;
+    /// Whether a byte of a range, which is not empty, lies in an allocation.
+    bool touches(uint64_t address, uint64_t bytes) const;
     void check(const char* when) const;
     void clear();
 
@@ -53,5 +55,30 @@ private:
     uint64_t limit_, used_ = 0;
     std::map<uint64_t, std::unique_ptr<Allocation>> allocations_;
 };
+
+/// Memory that the host made by itself, and registered so that asynchronous copies may touch it. It stays the host's.
+class Registrations {
+public:
+    struct Range {
+        uint64_t bytes;
+        bool writable;
+        int device;  ///< for which it was registered
+    };
+
+    void add(uint64_t address, const Range& range) { ranges_.emplace(address, range); }
+    /// Whether `address` was the begin of a range, which is now forgotten.
+    bool remove(uint64_t address) { return ranges_.erase(address) != 0; }
+    bool has(uint64_t address) const { return ranges_.count(address) != 0; }
+    /// The one that all of these bytes lie in; null if there is none.
+    const Range* find(uint64_t address, uint64_t bytes) const;
+    /// Whether a page of these bytes is registered: pages are what a driver pins.
+    bool overlap(uint64_t address, uint64_t bytes) const;
+
+private:
+    std::map<uint64_t, Range> ranges_;
+};
+
+/// Whether the process may read all of these bytes, or write them.
+bool mapped(uint64_t address, uint64_t bytes, bool writable);
 
 }  // namespace driver

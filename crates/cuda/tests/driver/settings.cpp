@@ -9,11 +9,13 @@
 
 #include <vector>
 
+#include "cufile_api.h"
+
 namespace driver {
 namespace {
 
 /// What can happen to a function besides failing.
-enum Kind { PLAIN, WAIT, WORK };
+enum Kind { PLAIN, WAIT, WORK, FILES, READ, NOTHING };
 
 const std::map<std::string, Kind>& functions() {
     static const std::map<std::string, Kind> all = {
@@ -22,6 +24,7 @@ const std::map<std::string, Kind>& functions() {
         {"cuCtxPushCurrent_v2", PLAIN}, {"cuCtxPopCurrent_v2", PLAIN}, {"cuCtxSetCurrent", PLAIN}, {"cuCtxGetCurrent", PLAIN},
         {"cuCtxGetStreamPriorityRange", PLAIN}, {"cuModuleLoadData", PLAIN}, {"cuModuleGetFunction", PLAIN}, {"cuModuleUnload", PLAIN},
         {"cuFuncGetAttribute", PLAIN}, {"cuMemAlloc_v2", PLAIN}, {"cuMemFree_v2", PLAIN}, {"cuMemHostAlloc", PLAIN}, {"cuMemFreeHost", PLAIN},
+        {"cuMemHostRegister_v2", PLAIN}, {"cuMemHostUnregister", PLAIN},
         {"cuMemGetInfo_v2", PLAIN}, {"cuPointerGetAttribute", PLAIN}, {"cuMemcpyHtoDAsync_v2", WORK}, {"cuMemcpyDtoHAsync_v2", WORK},
         {"cuMemcpyDtoDAsync_v2", WORK}, {"cuMemsetD8Async", WORK}, {"cuLaunchKernel", WORK}, {"cuStreamCreate", PLAIN},
         {"cuStreamCreateWithPriority", PLAIN}, {"cuStreamDestroy_v2", PLAIN}, {"cuStreamSynchronize", WAIT}, {"cuStreamQuery", PLAIN},
@@ -29,9 +32,15 @@ const std::map<std::string, Kind>& functions() {
         {"cuEventElapsedTime", PLAIN}, {"cuEventElapsedTime_v2", PLAIN}, {"cuEventDestroy_v2", PLAIN}, {"cuDeviceGetDevResource", PLAIN},
         {"cuDevSmResourceSplitByCount", PLAIN}, {"cuDevResourceGenerateDesc", PLAIN}, {"cuGreenCtxCreate", PLAIN}, {"cuGreenCtxDestroy", PLAIN},
         {"cuGreenCtxStreamCreate", PLAIN}, {"cuCtxFromGreenCtx", PLAIN},
+        {"cuFileGetVersion", FILES}, {"cuFileDriverOpen", FILES}, {"cuFileDriverClose", FILES}, {"cuFileDriverClose_v2", FILES},
+        {"cuFileDriverGetProperties", FILES}, {"cuFileHandleRegister", FILES}, {"cuFileBufRegister", FILES}, {"cuFileBufDeregister", FILES},
+        {"cuFileRead", READ}, {"cuFileHandleDeregister", NOTHING},
     };
     return all;
 }
+
+/// Linux has no larger ones.
+constexpr uint64_t LAST_ERRNO = 4095;
 
 [[noreturn]] void malformed(const std::string& entry, const char* why) {
     fprintf(stderr, "SENTRY_EMULATED_CUDA: %s: %s\n", entry.c_str(), why);
@@ -68,6 +77,16 @@ CUresult status(const std::string& entry, const std::string& digits) {
     }
 }
 
+/// What a call of this kind may fail with.
+unsigned failure(const std::string& entry, const std::string& digits, Kind kind) {
+    if (kind == NOTHING) malformed(entry, "this function returns nothing");
+    if (kind == FILES || kind == READ) {
+        const uint64_t value = number(entry, digits, 1, CU_FILE_LAST_ERROR);
+        if (is_file_error(value) || (kind == READ && value <= LAST_ERRNO)) return unsigned(value);
+    }
+    return status(entry, digits);
+}
+
 }  // namespace
 
 Settings::Settings(const char* text) {
@@ -77,7 +96,7 @@ Settings::Settings(const char* text) {
         const size_t equals = entry.find('=');
         if (equals == std::string::npos) malformed(entry, "an entry is KEY=VALUE");
         const std::string key = entry.substr(0, equals);
-        const bool fault = key == "fail" || key == "skip" || key == "async";
+        const bool fault = key == "fail" || key == "skip" || key == "short" || key == "async";
         if (!seen.insert(fault ? entry : key).second) malformed(entry, "it is there twice");
         set(key, entry.substr(equals + 1));
     }
@@ -94,24 +113,35 @@ void Settings::set(const std::string& key, const std::string& value) {
         capability = int(number(entry, value, 10, 999));
     } else if (key == "memory") {
         memory = number(entry, value, 0, MOST);
+    } else if (key == "cufile") {
+        if (value != "compat" && value != "direct") malformed(entry, "it is compat or direct");
+        direct_files = value == "direct";
     } else if (key == "lost") {
         lost_ = number(entry, value, 1, MOST);
     } else if (key == "log") {
         log_ = open(value.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
         if (log_ < 0) malformed(entry, strerror(errno));
-    } else if (key == "fail" || key == "skip" || key == "async") {
+    } else if (key == "fail" || key == "skip" || key == "short" || key == "async") {
         const std::vector<std::string> parts = split(value, ':');
         if (parts.size() != (key == "skip" ? 2 : 3)) malformed(entry, "it has too many parts or too few");
         const auto function = functions().find(parts[0]);
         if (function == functions().end()) malformed(entry, "no such function");
         const Call call(parts[0], number(entry, parts[1], 1, MOST));
+        const Kind kind = function->second;
+        bool first;
         if (key == "skip") {
-            if (function->second == PLAIN) malformed(entry, "this function cannot be skipped");
-            skip_.insert(call);
+            if (kind != WAIT && kind != WORK && kind != READ) malformed(entry, "this function cannot be skipped");
+            first = skip_.insert(call).second;
+        } else if (key == "short") {
+            if (kind != READ) malformed(entry, "this function reads no file");
+            first = short_.emplace(call, number(entry, parts[2], 0, MOST)).second;
+        } else if (key == "async") {
+            if (kind != WORK) malformed(entry, "this function queues no work");
+            first = async_.emplace(call, status(entry, parts[2])).second;
         } else {
-            if (key == "async" && function->second != WORK) malformed(entry, "this function queues no work");
-            if (!(key == "fail" ? fail_ : async_).emplace(call, status(entry, parts[2])).second) malformed(entry, "this call has a fault already");
+            first = fail_.emplace(call, failure(entry, parts[2], kind)).second;
         }
+        if (!first) malformed(entry, "this call has that fault already");
     } else {
         malformed(entry, "no such key");
     }
@@ -124,11 +154,18 @@ Fate Settings::fate(const char* name) {
         if (write(log_, line.data(), line.size()) != ssize_t(line.size())) malformed("log", strerror(errno));
     }
     const Call call(name, ++calls_[name]);
-    if (++all_calls_ >= lost_ && lost_ != 0) return {CUDA_ERROR_DEVICE_UNAVAILABLE};
     Fate fate;
-    const auto fail = fail_.find(call), async = async_.find(call);
+    if (++all_calls_ >= lost_ && lost_ != 0) {
+        fate.status = CUDA_ERROR_DEVICE_UNAVAILABLE;
+        fate.lost = true;
+        return fate;
+    }
+    const auto fail = fail_.find(call);
+    const auto async = async_.find(call);
+    const auto shortened = short_.find(call);
     if (fail != fail_.end()) fate.status = fail->second;
     if (async != async_.end()) fate.later = async->second;
+    if (shortened != short_.end()) fate.most = shortened->second;
     fate.skipped = skip_.count(call) != 0;
     return fate;
 }
