@@ -20,7 +20,7 @@ SENTRY := target/release/sentry
 # More options for the Python programs: make evaluation ARGS=--quick
 ARGS ?=
 
-.PHONY: help build package stubs demo test lint fmt test-rust python reference vectors attacks interop kernels modules modules-check bench evaluation gpu gpu-sanitize gpu-build fuzz deny clean
+.PHONY: help build package stubs demo test lint fmt test-rust python reference vectors attacks interop kernels modules modules-check bench evaluation gpu gpu-load gpu-sanitize gpu-build fuzz deny clean
 
 help: ## List the targets
 	@printf 'usage: make TARGET\n\n'
@@ -79,7 +79,7 @@ interop: $(REQUIREMENTS) build ## Both ways with PyPI model-signing, and the pub
 
 kernels: ## The CUDA kernels on the CPU under sanitizers; the host side over an emulated driver, with faults (needs a C++ compiler)
 	$(MAKE) --no-print-directory -C crates/cuda emulate check-driver BUILD=$(CURDIR)/target/cuda
-	LD_LIBRARY_PATH=$(CURDIR)/target/cuda/driver $(CARGO) test --locked --no-fail-fast -p sentry-ml-cuda --features device-tests
+	LD_LIBRARY_PATH=$(CURDIR)/target/cuda/driver $(CARGO) test --locked --no-fail-fast -p sentry-ml-cuda -p sentry-ml-load --features sentry-ml-cuda/device-tests,sentry-ml-load/device-tests
 
 modules: | $(PY) ## Compile the CUDA kernels again: crates/cuda/modules (fetches NVIDIA's compiler, 90 MB, once)
 	$(MAKE) --no-print-directory -C crates/cuda modules PYTHON=$(CURDIR)/$(PY)
@@ -96,6 +96,9 @@ evaluation: $(REQUIREMENTS) build ## Time and memory beside model-signing, the t
 
 gpu: ## On a machine with a GPU and nvcc: all tests and benches that need one (CEILING=FILE for a program to compare with)
 	scripts/gpu.sh run
+
+gpu-load: ## On a machine with a GPU: loading to it, beside other loaders that are installed (LOAD_CEILING=FILE for a program to compare with)
+	scripts/gpu.sh load
 
 gpu-sanitize: ## On a machine with a GPU and nvcc: its tests under compute-sanitizer's four tools
 	scripts/gpu.sh sanitize

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,6 +37,7 @@ class Tools:
             ["openssl", "ec", "-in", self.key, "-pubout", "-out", self.public],
         ):
             run(command)
+        self.has_gpu = self._finds_gpu()
 
     def signature(self, name: str) -> str:
         return str(self.work / f"{name}.sig")
@@ -57,6 +60,20 @@ class Tools:
     def their_verify(self, path: Path) -> list[str]:
         options = ["--public_key", self.public, "--signature", self.signature("theirs")]
         return [self.model_signing, "verify", "key", str(path), *options]
+
+    def our_load(self, path: Path, algorithm: str) -> list[str]:
+        files = [word for file in sorted(path.glob("*.safetensors")) for word in ("--weights", file.name)]
+        signature = self.signature(algorithm)
+        return [self.sentry, "load", str(path), "--key", self.public, "--signature", signature, "--device", "cuda:0", *files]
+
+    def _finds_gpu(self) -> bool:
+        """Whether there is a GPU. One that is there and does not work ends the program."""
+        done = subprocess.run([self.sentry, "bench", "gpu", "--largest", "1048576", "--runs", "1", "--json"], capture_output=True, text=True)
+        if done.returncode == 0:
+            return True
+        if json.loads(done.stdout)["error"]["code"] in ("gpu_no_driver", "gpu_not_found"):
+            return False
+        sys.exit(f"error: {done.stderr}")
 
     @staticmethod
     def two_openssl(path: Path) -> list[list[str]]:
@@ -81,6 +98,10 @@ COLUMNS = {
     "model-signing-sha256": "model-signing, SHA-256",
 }
 
+# Where there is a GPU: `sentry load`, which verifies on the way.
+GPU_COLUMN = "sentry-gpu"
+GPU_TITLE = "sentry, BLAKE3, loaded to the GPU"
+
 
 def folder_size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -100,6 +121,9 @@ def table_rows(name: str, what: str, tools: Tools, folder: Path, runs: int) -> l
         ),
     ):
         columns = {column: Series() for column in COLUMNS}
+        if verb == "verify" and tools.has_gpu and any(folder.glob("*.safetensors")):
+            columns[GPU_COLUMN] = Series()
+            commands = [*commands, tools.our_load(folder, "blake3")]
         if size < WARM_UP_BELOW:
             for command in commands:
                 run(command)

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from statistics import median
 
-from compare import COLUMNS, TARGET_PEAK, Ratio, Row, Tools
+from compare import COLUMNS, GPU_COLUMN, GPU_TITLE, TARGET_PEAK, Ratio, Row, Tools
 from measure import MIB
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,15 +44,17 @@ def human_peak(size: int, floor: int) -> str:
 
 
 def print_table(rows: list[Row], floor: int) -> list[str]:
+    columns = dict(COLUMNS)
+    if any(GPU_COLUMN in row.columns for row in rows):
+        columns[GPU_COLUMN] = GPU_TITLE
     lines = [
-        "| model | | " + " | ".join(COLUMNS.values()) + " |",
-        "|---|---|" + "---:|" * len(COLUMNS),
+        "| model | | " + " | ".join(columns.values()) + " |",
+        "|---|---|" + "---:|" * len(columns),
     ]
     for row in rows:
         label = f"{human_size(row.bytes)}: {row.what}" if row.verb == "sign" else ""
-        cells = [
-            f"{human_time(series.seconds)}, {human_peak(series.peak_bytes, floor)}" for series in row.columns.values()
-        ]
+        found = [row.columns.get(column) for column in columns]
+        cells = [f"{human_time(one.seconds)}, {human_peak(one.peak_bytes, floor)}" if one else "" for one in found]
         lines.append(f"| {label} | {row.verb} | " + " | ".join(cells) + " |")
     return lines
 
@@ -75,7 +77,8 @@ def print_ratios(ratios: list[Ratio]) -> list[str]:
 
 def print_peak(rows: list[Row], ratios: list[Ratio], floor: int) -> str:
     """The largest memory of any of our runs: the table's two columns of ours, and our side of all pairs."""
-    peaks = [s.peak_bytes for row in rows for name, s in row.columns.items() if name.startswith("sentry")]
+    # The driver's own memory is most of what a load to a GPU takes.
+    peaks = [s.peak_bytes for row in rows for name, s in row.columns.items() if name.startswith("sentry") and name != GPU_COLUMN]
     peaks += [ours.peak_bytes for ratio in ratios for ours, _ in ratio.pairs]
     if not peaks:
         return ""

@@ -8,7 +8,7 @@ from kit.gpus import damaged, emulated, plant
 from kit.judge import accepted
 from kit.world import FILES
 
-from .device import TENSORS, hashing, signing, verifying
+from .device import NAME, TENSORS, encode, hashing, signing, verifying
 from .tree import TREES, Careful
 
 # No setting: the emulated driver ends any process that calls it.
@@ -115,6 +115,28 @@ def sign_and_verify_open_no_gpu(world):
             if problems:
                 return problems
         return []
+
+    return Script(run)
+
+
+@control
+def loaded_to_every_device(world):
+    """The same model, under each kind of signature; and it is hashed on the GPU, unless the cores alone compute its digests."""
+    world.write(NAME, encode(TENSORS))
+    log = world.root / "calls"
+
+    def run(sentry):
+        problems = []
+        for options in ({}, {"annotate": False}, {"algorithm": "blake3"}, {"algorithm": "blake3", "annotate": False}):
+            world.honest(**options)
+            for device in ("cpu", "auto", "cuda", "cuda:1"):
+                attempt = world.loading("--device", device, environment=emulated(f"log={log}"))
+                attempt.fields = {"files": 1, "device": "cpu" if device == "cpu" else f"cuda:{device[5:] or 0} (Emulated GPU)"}
+                problems += [f"{options}, {device}: {problem}" for problem in accepted(attempt, process.run(sentry, attempt, world.root))]
+                is_by_cores = device == "cpu" or options == {"annotate": False}
+                if (launched(log) > 0) == is_by_cores:
+                    problems.append(f"{options}, {device}: hashed elsewhere")
+        return problems
 
     return Script(run)
 

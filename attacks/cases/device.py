@@ -47,6 +47,13 @@ def signing(world, environment, device="cuda"):
     return world.calling("sign_tensors", "--device", device, path=world.model / NAME, environment=environment)
 
 
+def loading(world, environment, device="cuda"):
+    """`sentry load` of an honest model to a GPU: nothing is said to be loaded, and the cores do not load instead."""
+    world.write(NAME, encode(TENSORS))
+    world.honest()
+    return world.loading("--device", device, environment=environment)
+
+
 def registered(code, *commands):
     """Returns the decorator for a fixture that gives an environment, to be a case for each of some commands."""
 
@@ -70,14 +77,17 @@ def add(code, build, command):
     case(code, naive=False)(fixture)
 
 
+HASHING = (hashing, hashing_auto, verifying, signing)
+
+
 def everywhere(code):
     """What fails on a GPU that is there."""
-    return registered(code, hashing, hashing_auto, verifying, signing)
+    return registered(code, *HASHING, loading)
 
 
 def by_name(code):
     """Why there is no GPU, where one was asked for by name. With `auto` the cores hash: see the controls."""
-    return registered(code, hashing, verifying, signing)
+    return registered(code, hashing, verifying, signing, loading)
 
 
 # -- no GPU to hash on --------------------------------------------------------------------------
@@ -158,10 +168,16 @@ def kernel_launch_error__no_kernels(world):
     return emulated("fail=cuModuleLoadData:1:209")  # CUDA_ERROR_NO_BINARY_FOR_GPU
 
 
-@everywhere("gpu_out_of_memory")
+@registered("gpu_out_of_memory", *HASHING)
 def out_of_memory_midway(world):
     """Pinned memory runs out when the GPU's own has been taken, and all is ready."""
     return emulated("fail=cuMemHostAlloc:4:2")  # CUDA_ERROR_OUT_OF_MEMORY
+
+
+@case("gpu_out_of_memory", naive=False)
+def out_of_memory_midway__loading(world):
+    """For the buffers of a load: the system's own memory is not pinned either."""
+    return loading(world, emulated("fail=cuMemHostRegister_v2:1:2;fail=cuMemHostAlloc:3:2"))
 
 
 @everywhere("gpu_out_of_memory")
@@ -196,10 +212,15 @@ def device_digest_buffer_unwritten__not_copied(world):
     return emulated("skip=cuMemcpyDtoHAsync_v2:2")
 
 
-@everywhere("gpu_digest_unwritten")
+@registered("gpu_digest_unwritten", *HASHING)
 def device_digest_buffer_unwritten__not_waited_for(world):
     """The driver does not wait for the last work."""
     return emulated("skip=cuStreamSynchronize:4")
+
+
+@case("gpu_digest_unwritten", naive=False)
+def device_digest_buffer_unwritten__not_waited_for_loading(world):
+    return loading(world, emulated("skip=cuStreamSynchronize:3"))
 
 
 @everywhere("gpu_digest_unwritten")

@@ -1,11 +1,12 @@
-"""Class safetensors, part four: the files of parts one to three again, met by the Python package.
+"""Class safetensors, part four: the files of parts one to three again, met by the loaders.
 
-`_loaded`: by the loader. A file that `sentry sign` refuses is here signed by someone who does not look, as the digest of a
+`_loaded`: by that of the Python package; `_loaded_to_a_gpu`: by `sentry load`, to an emulated GPU that hashes them. A file that `sentry sign` refuses is here signed by someone who does not look, as the digest of a
 file and no more: the loader must find for itself what is wrong with it, before it takes memory for it. `_in_memory`: a file
 that was tampered with was loaded by somebody else, and its tensors are verified where they lie.
 """
 
 from kit.case import CASES, rejected
+from kit.gpus import emulated
 from kit.world import FIRST
 
 from . import manifest_changed, safetensors, safetensors_changed, safetensors_header
@@ -65,7 +66,13 @@ def loaded(original, otherwise):
         expected = differences if otherwise else attempt.differences
         return world.calling("load_model", weights=(file,), differences=expected, memory=512 * MIB)
 
+    def to_a_gpu(world):
+        attempt = build(world)
+        file = attempt.args[attempt.args.index("--weights") + 1]
+        return world.loading("--device", "cuda", "--weights", file, differences=attempt.differences, environment=emulated())
+
     register(original, code, "loaded", build)
+    register(original, code, "loaded_to_a_gpu", to_a_gpu)
 
 
 def in_memory(original, differences):

@@ -128,6 +128,11 @@ class World:
         args = ["verify", str(self.model), "--key", str(self.public_key()), *self._where()]
         return Attempt([*args, *extra, "--json"], differences, **options)
 
+    def loading(self, *extra: str, differences: set | None = None, **options) -> Attempt:
+        """Loads the artifact's weights by the command, with the trusted key."""
+        args = ["load", str(self.model), "--key", str(self.public_key()), *self._where()]
+        return Attempt([*args, *extra, "--json"], differences, **options)
+
     def calling(
         self, function: str, *extra: str, path: Path | None = None, weights: tuple[str, ...] = (), differences: set | None = None, **options
     ) -> Attempt:

@@ -316,15 +316,17 @@ def load_model(
 
 def load_files(reader: _native.Reader, files: list[_native.SignedFile], framework: str, device: Any) -> VerifiedTensors:
     """The tensors of open files."""
-    allocate = _allocate.allocator(framework, device)
-    rooms = [[allocate(name, dtype, shape, nbytes) for name, dtype, shape, nbytes in file.tensors()] for file in files]
+    allocator = _allocate.allocator(framework, device)
+    rooms = [allocator.file(file) for file in files]
     try:
-        verification = reader.load_tensors(files, [[room.address for room in file] for file in rooms])
+        verification = reader.load_tensors(files, [room.regions for room in rooms], allocator.streams())
     except BaseException:
-        # The traceback, which a notebook keeps, would keep what was read alive and within reach.
+        # The traceback, which a notebook keeps, would keep the memory.
         rooms.clear()
         raise
     # Nothing before this line has been checked, and nothing after it is unchecked.
-    tensors = VerifiedTensors((room.name, room.tensor()) for file in rooms for room in file)
+    tensors = VerifiedTensors()
+    for room in rooms:
+        tensors.update(room.tensors())
     tensors.verification = verification
     return tensors

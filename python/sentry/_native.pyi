@@ -179,10 +179,11 @@ class Reader:
         Copies files to open file descriptors, at the same offsets, and checks them. Until this returns, what lies there is
         not to be used.
         """
-    def load_tensors(self, /, files: SupportsGetItem[int, SignedFile], addresses: SupportsGetItem[int, SupportsGetItem[int, SupportsIndex]]) -> Verification:
+    def load_tensors(self, /, files: SupportsGetItem[int, SignedFile], regions: SupportsGetItem[int, SupportsGetItem[int, tuple[SupportsIndex, SupportsIndex, SupportsIndex | None, SupportsIndex]]], streams: SupportsGetItem[int, tuple[SupportsIndex, SupportsIndex]]) -> Verification:
         """
-        Loads all tensors of some safetensors files, each to its address, in the order of ``SignedFile.tensors``, and checks
-        them. Until this returns, what lies there is not to be used.
+        Loads safetensors files to memory, and checks them: of each file, first and last byte of a region, the GPU that it goes to if it
+        does, and the address there. ``streams`` are the handles of those that may still use that memory. Until this returns, what lies
+        there is not to be used; if it fails, it is wiped.
         """
     def names(self, /) -> list[str]:
         """
@@ -248,6 +249,10 @@ class SignedFile:
     """
     A signed file that is open. Nothing of it has been checked but its header, and that only if ``is_annotated``.
     """
+    def first_byte(self, /) -> int:
+        """
+        The first byte that a GPU has to hold to check the file: that of the first tensor, or of the file if it has a digest as a whole.
+        """
     def header_json(self, /) -> bytes:
         """
         The header's JSON.
@@ -257,9 +262,9 @@ class SignedFile:
         """
         Whether the signature has digests of its header and tensors, so that each can be checked alone.
         """
-    def load_tensor(self, /, place: SupportsIndex, address: SupportsIndex) -> None:
+    def load_tensor(self, /, place: SupportsIndex, gpu: SupportsIndex | None, address: SupportsIndex, streams: SupportsGetItem[int, tuple[SupportsIndex, SupportsIndex]]) -> None:
         """
-        Loads one tensor, by its place among ``tensors``, to its address, and checks it.
+        Loads one tensor, by its place among ``tensors``, to an address, of a GPU's memory or of this machine's, and checks it.
         """
     @property
     def name(self, /) -> str:
@@ -271,9 +276,9 @@ class SignedFile:
         """
         Its size in bytes.
         """
-    def tensors(self, /) -> list[tuple[str, str, list[int], int]]:
+    def tensors(self, /) -> list[tuple[str, str, list[int], int, int]]:
         """
-        The tensors in the order of their bytes: name, type, shape in elements, size in bytes.
+        The tensors in the order of their bytes: name, type, shape in elements, first and last byte in the file.
         """
 
 @final
@@ -361,6 +366,12 @@ class Verification:
     def payload_sha256(self, /) -> str:
         """
         Lower-case hex SHA-256 of the signed statement: pins exactly this signature's content.
+        """
+    @property
+    def read_by(self, /) -> dict[str, int]:
+        """
+        How many bytes of tensors were read in which way: ``"page cache"``, and around it ``"io_uring"``, ``"O_DIRECT"`` or
+        ``"cuFile"``. Empty unless tensors were loaded.
         """
     @property
     def rule(self, /) -> str | None:

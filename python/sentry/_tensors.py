@@ -80,7 +80,7 @@ class Devices:
 
     def __init__(self, in_place: bool) -> None:
         self._places: dict[object, Place] = {}
-        self._in_place = in_place and _runs_on_nvidia()
+        self._in_place = in_place and runs_on_nvidia()
         # The handle of torch's current stream on each GPU.
         self.streams: dict[int, int] = {}
 
@@ -99,22 +99,23 @@ class Devices:
         if not self._in_place or device.type != "cuda":
             return Place(number, None, device.type != "meta")
         gpu = int(device.index)
-        self.streams[gpu] = _current_stream(device)
+        self.streams[gpu] = current_stream(device)
         return Place(number, gpu, True)
 
 
-def _runs_on_nvidia() -> bool:
+def runs_on_nvidia() -> bool:
     """Whether torch's devices of type "cuda" are NVIDIA's; in builds for ROCm they are AMD's."""
     torch = sys.modules.get("torch")
     return torch is not None and torch.version.cuda is not None
 
 
-def _current_stream(device: torch.device) -> int:
+def current_stream(device: torch.device) -> int:
+    """The handle of torch's current stream on a GPU."""
     import torch
 
     with torch.cuda.device(device):
         if torch.cuda.is_current_stream_capturing():
-            raise UsageError("the current stream records a CUDA graph: sign or verify before or after that")
+            raise UsageError("the current stream records a CUDA graph: sign, verify or load before or after that")
         return int(torch.cuda.current_stream().cuda_stream)
 
 

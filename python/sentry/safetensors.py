@@ -14,7 +14,7 @@ import os
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ._allocate import allocator
+from ._allocate import Tensor, allocator
 from ._errors import UsageError
 from ._locate import open_signed_file
 from ._models import VerifiedTensors, load_files
@@ -104,9 +104,9 @@ class safe_open:
         signature: Paths | None = None,
         root: Path | None = None,
     ) -> None:
-        self._allocate = allocator(framework, device)
+        self._allocator = allocator(framework, device)
         reader, file = open_signed_file(filename, trust, signature, root)
-        self._places = {name: (place, dtype, shape, nbytes) for place, (name, dtype, shape, nbytes) in enumerate(file.tensors())}
+        self._places = {described[0]: (place, Tensor(*described)) for place, described in enumerate(file.tensors())}
         self._metadata: dict[str, str] | None = json.loads(file.header_json()).get("__metadata__")
         # Tensors that could only be checked all together.
         self._loaded = None if file.is_annotated else load_files(reader, [file], framework, device)
@@ -157,24 +157,26 @@ class safe_open:
         """One tensor, and not a copy of it, if it is kept."""
         if self._file is None:
             raise UsageError("the file is closed")
-        place, dtype, shape, nbytes = self._places[name]
+        place, tensor = self._places[name]
         if self._loaded is not None:
             return self._loaded[name]
-        room = self._allocate(name, dtype, shape, nbytes)
+        room = self._allocator.tensor(tensor)
+        ((_, _, gpu, address),) = room.regions
         try:
-            self._file.load_tensor(place, room.address)
+            self._file.load_tensor(place, gpu, address, self._allocator.streams())
         except BaseException:
             # As in `load_files`.
             del room
             raise
-        return room.tensor()
+        return room.tensors()[name]
 
 
 class TensorSlice:
     """A tensor of an open file."""
 
     def __init__(self, file: safe_open, name: str) -> None:
-        _, self._dtype, self._shape, _ = file._places[name]
+        _, tensor = file._places[name]
+        self._dtype, self._shape = tensor.dtype, tensor.shape
         self._file = file
         self._name = name
 

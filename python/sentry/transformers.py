@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ._allocate import torch_device
 from ._errors import FormatError, UsageError, printable
 from ._folder import verified_folder
 from ._trust import check_trust
@@ -74,6 +75,7 @@ def from_pretrained(
     token: str | None = None,
     token_file: Path | None = None,
     cache_dir: Path | None = None,
+    device: Any = None,
     **options: Any,
 ) -> T:
     """Load a model, tokenizer, processor or configuration of transformers from signed files.
@@ -94,6 +96,10 @@ def from_pretrained(
         The signature file; several if the policy asks for several signers. Default: ``model.sig`` in the folder.
     revision, token, token_file, cache_dir
         For the hub, as in :func:`sentry.hub.download`.
+    device
+        For a model: where it goes once it is verified, such as ``"cuda:0"``. Its weights pass through this machine's memory, where
+        transformers converts them; :func:`sentry.load_model` loads tensors to a GPU at once. Default: this machine's memory, or what
+        ``device_map`` says.
     options
         Passed on to ``cls.from_pretrained``.
 
@@ -117,6 +123,13 @@ def from_pretrained(
     _check_options(options)
     # What is left of those is off.
     options = {name: value for name, value in options.items() if not _is_elsewhere(name)}
+    if device is not None:
+        if not loads_weights:
+            raise UsageError("device is where a model goes, and this is none")
+        if options.get("device_map") is not None:
+            raise UsageError("device and device_map both say where the model goes: give one")
+        # Now, and not after gigabytes were read.
+        device = torch_device(device)
     if options.pop("trust_remote_code", None):
         raise UsageError("code that comes with a model is not run: trust_remote_code stays False")
     if options.pop("use_safetensors", None) not in (None, True):
@@ -146,6 +159,10 @@ def from_pretrained(
         loaded: T = cls.from_pretrained(str(folder), local_files_only=True, **options)  # type: ignore[attr-defined]
     _check_origin(loaded, str(folder))
     _rename(loaded, str(folder), name)
+    if device is not None:
+        # Some options make the library return more than the model.
+        model: Any = loaded[0] if isinstance(loaded, tuple) else loaded
+        model.to(device)
     return loaded
 
 

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use sentry::{
-    Algorithm, Annotation, Error, Header, Method, ModelReader, OpenFile, Part, Receiver, ResourcePath, SignOptions, VerifyOptions,
+    Algorithm, Annotation, Error, Header, Loader, Method, ModelReader, OpenFile, Part, Receiver, ResourcePath, SignOptions, VerifyOptions,
 };
 
 use crate::errors::{OrRaise, usage};
-use crate::memory::TensorMemory;
+use crate::memory::{self, TensorStream};
 use crate::results::{Extent, Signature, Verification};
 use crate::trust::{Signing, Trust};
 
@@ -63,8 +63,8 @@ pub fn verify_files(
 #[pyclass(frozen, module = "sentry._native")]
 pub struct Reader(Arc<ModelReader>);
 
-/// A tensor of a file: name, type, shape in elements, size in bytes.
-type Described = (String, &'static str, Vec<u64>, u64);
+/// A tensor of a file: name, type, shape in elements, first and last byte in the file.
+type Described = (String, &'static str, Vec<u64>, u64, u64);
 
 /// A signed file that is open. Nothing of it has been checked but its header, and that only if ``is_annotated``.
 #[pyclass(frozen, module = "sentry._native")]
@@ -104,17 +104,21 @@ impl Reader {
         Ok(PyBytes::new(py, &bytes))
     }
 
-    /// Loads all tensors of some safetensors files, each to its address, in the order of ``SignedFile.tensors``, and checks
-    /// them. Until this returns, what lies there is not to be used.
-    fn load_tensors(&self, py: Python<'_>, files: Vec<PyRef<'_, SignedFile>>, addresses: Vec<Vec<usize>>) -> PyResult<Verification> {
-        if files.len() != addresses.len() {
-            return Err(usage(py, "there must be addresses for each file"));
+    /// Loads safetensors files to memory, and checks them: of each file, first and last byte of a region, the GPU that it goes to if it
+    /// does, and the address there. ``streams`` are the handles of those that may still use that memory. Until this returns, what lies
+    /// there is not to be used; if it fails, it is wiped.
+    fn load_tensors(
+        &self,
+        py: Python<'_>,
+        files: Vec<PyRef<'_, SignedFile>>,
+        regions: Vec<Vec<memory::Place>>,
+        streams: Vec<(usize, usize)>,
+    ) -> PyResult<Verification> {
+        if files.len() != regions.len() {
+            return Err(usage(py, "there must be regions for each file"));
         }
-        let mut loads = Vec::with_capacity(files.len());
-        for (file, addresses) in files.iter().zip(&addresses) {
-            loads.push((&file.file, Part::Whole, TensorMemory::new(&file.header(py)?.tensors, addresses)?));
-        }
-        py.detach(|| self.load(loads)).or_raise(py)
+        let files: Vec<&OpenFile> = files.iter().map(|file| &file.file).collect();
+        py.detach(|| self.load_tensors_of(&files, &regions, streams)).or_raise(py)
     }
 
     /// Copies files to open file descriptors, at the same offsets, and checks them. Until this returns, what lies there is
@@ -127,23 +131,45 @@ impl Reader {
         for (file, descriptor) in files.iter().zip(descriptors) {
             loads.push((&file.file, Part::Whole, FileReceiver::new(descriptor)?));
         }
-        py.detach(|| self.load(loads)).or_raise(py)
+        let load = || {
+            let files: Vec<&OpenFile> = loads.iter().map(|(file, ..)| *file).collect();
+            self.0.load(loads, &())?;
+            Ok::<_, Error>(self.verification(&files, BTreeMap::new()))
+        };
+        py.detach(load).or_raise(py)
     }
 }
 
 impl Reader {
-    fn load<R: Receiver>(&self, loads: Vec<(&OpenFile, Part, R)>) -> Result<Verification, Error> {
+    fn load_tensors_of(
+        &self,
+        files: &[&OpenFile],
+        regions: &[Vec<memory::Place>],
+        streams: Vec<(usize, usize)>,
+    ) -> Result<Verification, Error> {
+        let streams = memory::streams(streams)?;
+        let loader = Loader { after: streams.values().map(TensorStream::parts).collect(), ..Loader::default() };
+        let mut loads = Vec::with_capacity(files.len());
+        for (&file, regions) in files.iter().zip(regions) {
+            loads.push((file, Part::Whole, memory::landing(regions)?));
+        }
+        let report = self.0.load_to(loads, &loader, &())?;
+        let ways = [("page cache", report.cached), ("io_uring", report.queued), ("O_DIRECT", report.direct), ("cuFile", report.cufile)];
+        let read_by = ways.into_iter().filter(|(_, bytes)| *bytes > 0).map(|(way, bytes)| (way.to_owned(), bytes));
+        Ok(self.verification(files, read_by.collect()))
+    }
+
+    /// What to say of files that have just been loaded and checked.
+    fn verification(&self, loaded: &[&OpenFile], read_by: BTreeMap<String, u64>) -> Verification {
         let statement = self.0.statement();
         let (mut checked_by, mut tensors) = (BTreeMap::new(), 0);
-        for (file, ..) in &loads {
+        for file in loaded {
             let annotation = statement.value().manifest.safetensors(file.path());
             tensors += annotation.map_or(0, |annotation| annotation.tensors.len());
             checked_by.insert(file.path().as_str().to_owned(), self.check_of(file));
         }
-        let (files, bytes) = (loads.len(), loads.iter().map(|(file, ..)| file.size()).sum());
-        // Without this, none of the above is true.
-        self.0.load(loads, &())?;
-        Ok(Verification::of_load(statement, Extent { files, tensors, bytes, checked_by }))
+        let bytes = loaded.iter().map(|file| file.size()).sum();
+        Verification::of_load(statement, Extent { files: loaded.len(), tensors, bytes, checked_by, read_by })
     }
 
     /// By which of its digests a file is checked when it is loaded.
@@ -181,12 +207,18 @@ impl SignedFile {
         self.reader.statement().value().manifest.safetensors(self.file.path()).is_some()
     }
 
-    /// The tensors in the order of their bytes: name, type, shape in elements, size in bytes.
+    /// The tensors in the order of their bytes: name, type, shape in elements, first and last byte in the file.
     fn tensors(&self, py: Python<'_>) -> PyResult<Vec<Described>> {
         let describe = |tensor: &sentry::TensorInfo| {
-            (tensor.name.clone(), tensor.dtype.name(), tensor.shape.clone(), tensor.range.end - tensor.range.start)
+            (tensor.name.clone(), tensor.dtype.name(), tensor.shape.clone(), tensor.range.start, tensor.range.end)
         };
         Ok(self.header(py)?.tensors.iter().map(describe).collect())
+    }
+
+    /// The first byte that a GPU has to hold to check the file: that of the first tensor, or of the file if it has a digest as a whole.
+    fn first_byte(&self, py: Python<'_>) -> PyResult<u64> {
+        self.header(py)?;
+        Ok(self.file.first_byte())
     }
 
     /// The header's JSON.
@@ -195,16 +227,22 @@ impl SignedFile {
         Ok(PyBytes::new(py, self.file.head().and_then(|head| head.get(8..)).unwrap_or_default()))
     }
 
-    /// Loads one tensor, by its place among ``tensors``, to its address, and checks it.
-    fn load_tensor(&self, py: Python<'_>, place: usize, address: usize) -> PyResult<()> {
+    /// Loads one tensor, by its place among ``tensors``, to an address, of a GPU's memory or of this machine's, and checks it.
+    fn load_tensor(&self, py: Python<'_>, place: usize, gpu: Option<usize>, address: usize, streams: Vec<(usize, usize)>) -> PyResult<()> {
         if !self.is_annotated() {
             return Err(usage(py, "the signature has no digests of this file's tensors: load the whole file"));
         }
         let Some(tensor) = self.header(py)?.tensors.get(place) else {
             return Err(usage(py, "the file has no such tensor"));
         };
-        let memory = TensorMemory::new(std::slice::from_ref(tensor), &[address])?;
-        py.detach(|| self.reader.load(vec![(&self.file, Part::Tensor(place), memory)], &())).map(drop).or_raise(py)
+        let range = tensor.range.clone();
+        let load = || {
+            let streams = memory::streams(streams)?;
+            let loader = Loader { after: streams.values().map(TensorStream::parts).collect(), ..Loader::default() };
+            let landing = memory::landing(&[(range.start, range.end, gpu, address)])?;
+            self.reader.load_to(vec![(&self.file, Part::Tensor(place), landing)], &loader, &()).map(drop)
+        };
+        py.detach(load).or_raise(py)
     }
 }
 

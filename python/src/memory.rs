@@ -3,9 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::ops::Range;
 
-use sentry::{DeviceBytes, Fill, Gpu, ManifestError, Memory, Place, Receiver, Stream, TensorInfo};
+use sentry::{DeviceBytes, DeviceRoom, Gpu, HostRoom, Landing, Memory, Region, Room, Stream};
 
 /// A run of bytes that Python owns and keeps alive for as long as the call lasts that it was passed to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -32,13 +31,13 @@ impl TensorBytes {
     }
 
     /// The bytes, to be hashed where they lie; `streams` has one for every GPU that tensors are on.
-    pub fn place<'a>(&'a self, streams: &'a BTreeMap<usize, TensorStream>) -> Place<'a> {
-        let Some(ordinal) = self.gpu else { return Place::Host(self.as_bytes()) };
+    pub fn place<'a>(&'a self, streams: &'a BTreeMap<usize, TensorStream>) -> sentry::Place<'a> {
+        let Some(ordinal) = self.gpu else { return sentry::Place::Host(self.as_bytes()) };
         let TensorStream { gpu, stream } = &streams[&ordinal];
         // SAFETY: as below: torch reports where a contiguous tensor is in the GPU's memory, and how long it is.
         #[allow(unsafe_code)]
         let bytes = unsafe { DeviceBytes::new(self.address as u64, self.length as u64) };
-        Place::Gpu { gpu, bytes, stream }
+        sentry::Place::Gpu { gpu, bytes, stream }
     }
 
     /// The bytes, to be read.
@@ -52,21 +51,6 @@ impl TensorBytes {
         #[allow(unsafe_code)]
         unsafe {
             std::slice::from_raw_parts(self.address as *const u8, self.length)
-        }
-    }
-
-    /// A part of the memory, to be filled.
-    #[allow(clippy::mut_from_ref, reason = "the memory is not this value's own")]
-    fn room(&self, offset: usize, length: usize) -> &mut [u8] {
-        assert!(offset <= self.length && length <= self.length - offset, "a write beyond the tensor's memory");
-        if length == 0 {
-            return &mut [];
-        }
-        // SAFETY: as above, and the bounds are checked. The memory was allocated for this load and nobody else has seen it;
-        // what a load reads at a time never overlaps, so no two of these slices do.
-        #[allow(unsafe_code)]
-        unsafe {
-            std::slice::from_raw_parts_mut((self.address + offset) as *mut u8, length)
         }
     }
 }
@@ -87,46 +71,43 @@ impl TensorStream {
         let stream = unsafe { gpu.borrow_stream(handle) };
         Ok(Self { gpu, stream })
     }
-}
 
-/// Sends the bytes of a safetensors file to the memory of its tensors.
-#[derive(Debug)]
-pub struct TensorMemory {
-    /// In the order of the file.
-    tensors: Vec<(Range<u64>, TensorBytes)>,
-}
-
-impl TensorMemory {
-    /// Room for `tensors`, in the order of the file, at as many addresses.
-    pub fn new(tensors: &[TensorInfo], addresses: &[usize]) -> io::Result<Self> {
-        if tensors.len() != addresses.len() {
-            return Err(io::Error::other("there must be one address for each tensor"));
-        }
-        let room = |(tensor, &address): (&TensorInfo, &usize)| {
-            let length = usize::try_from(tensor.range.end - tensor.range.start).map_err(io::Error::other)?;
-            Ok((tensor.range.clone(), TensorBytes::new(None, address, length)?))
-        };
-        Ok(Self { tensors: tensors.iter().zip(addresses).map(room).collect::<io::Result<_>>()? })
+    /// The GPU and the stream.
+    pub fn parts(&self) -> (&'static Gpu, &Stream) {
+        (self.gpu, &self.stream)
     }
 }
 
-impl Receiver for TensorMemory {
-    fn receive(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let end = offset + bytes.len() as u64;
-        let first = self.tensors.partition_point(|(range, _)| range.end <= offset);
-        for (range, memory) in self.tensors[first..].iter().take_while(|(range, _)| range.start < end) {
-            let (start, stop) = (range.start.max(offset), range.end.min(end));
-            if start < stop {
-                let part = &bytes[(start - offset) as usize..(stop - offset) as usize];
-                memory.room((start - range.start) as usize, part.len()).copy_from_slice(part);
+/// The streams by GPU, whose handles torch reports.
+pub fn streams(handles: Vec<(usize, usize)>) -> Result<BTreeMap<usize, TensorStream>, sentry::Error> {
+    handles.into_iter().map(|(gpu, handle)| Ok((gpu, TensorStream::new(gpu, handle)?))).collect()
+}
+
+/// Bytes of a file and where they go: first and last byte, the GPU in whose memory that is, if it is one, and the address.
+pub type Place = (u64, u64, Option<usize>, usize);
+
+/// The room for one file.
+pub fn landing(places: &[Place]) -> Result<Landing<'static>, sentry::Error> {
+    let unclear = |reason| Err(sentry::Error::Options { reason });
+    let mut regions = Vec::with_capacity(places.len());
+    for &(start, end, gpu, address) in places {
+        let Some(length) = end.checked_sub(start) else { return unclear("a region of a file ends before it begins") };
+        let fits = usize::try_from(length).is_ok_and(|length| isize::try_from(length).is_ok() && address.checked_add(length).is_some());
+        if !fits || (address == 0 && length > 0) {
+            return unclear("there is no memory at the address that was given");
+        }
+        // SAFETY: the package's own Python code passes the address and size of memory that it has just allocated for this load and keeps
+        // until the call returns; nobody else has seen it. A GPU's memory may still be in use by torch's current stream: the loader is
+        // told to wait for that.
+        #[allow(unsafe_code)]
+        let room = match gpu {
+            None => Room::Host(unsafe { HostRoom::new(address, length) }),
+            Some(ordinal) => {
+                let gpu = Gpu::open(ordinal)?;
+                Room::Device(unsafe { DeviceRoom::new(gpu, address as u64, length) })
             }
-        }
-        Ok(())
+        };
+        regions.push(Region { range: start..end, room });
     }
-
-    fn receive_in_place(&self, offset: u64, length: usize, fill: &mut Fill<'_>) -> Option<Result<(), ManifestError>> {
-        let (range, memory) = self.tensors.get(self.tensors.partition_point(|(range, _)| range.end <= offset))?;
-        let inside = range.start <= offset && offset + length as u64 <= range.end;
-        inside.then(|| fill(memory.room((offset - range.start) as usize, length)))
-    }
+    Landing::new(regions).map_err(|_| sentry::Error::Options { reason: "regions of a file overlap" })
 }

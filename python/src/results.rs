@@ -35,6 +35,9 @@ pub struct Verification {
     /// How each loaded file was checked: ``"tensors"`` and ``"blake3"`` are digests that Sentry adds to a signature, others the
     /// algorithm of the digest that every OpenSSF tool checks. Empty unless files were loaded.
     checked_by: BTreeMap<String, String>,
+    /// How many bytes of tensors were read in which way: ``"page cache"``, and around it ``"io_uring"``, ``"O_DIRECT"`` or
+    /// ``"cuFile"``. Empty unless tensors were loaded.
+    read_by: BTreeMap<String, u64>,
     /// Files that lie in the model and are not signed, which the caller allowed.
     unsigned_files: Vec<String>,
     /// Names in the module that are not signed and share the memory of a tensor that is, such as tied weights.
@@ -60,6 +63,7 @@ pub struct Extent {
     pub tensors: usize,
     pub bytes: u64,
     pub checked_by: BTreeMap<String, String>,
+    pub read_by: BTreeMap<String, u64>,
 }
 
 impl Verification {
@@ -79,6 +83,7 @@ impl Verification {
             tensors: extent.tensors,
             bytes: extent.bytes,
             checked_by: extent.checked_by,
+            read_by: extent.read_by,
             unsigned_files: Vec::new(),
             aliases: Vec::new(),
             not_covered: Vec::new(),
@@ -95,8 +100,7 @@ impl Verification {
     pub fn of_model(verified: &Verified<Model>) -> Self {
         let model = verified.value();
         let Statement { subject, version, manifest } = model.statement();
-        let extent =
-            Extent { files: manifest.paths().len(), tensors: manifest.tensors(), bytes: model.bytes(), checked_by: BTreeMap::new() };
+        let extent = Extent { files: manifest.paths().len(), tensors: manifest.tensors(), bytes: model.bytes(), ..Extent::default() };
         Self { unsigned_files: model.unsigned().to_vec(), ..Self::new(verified, subject, *version, extent) }
     }
 

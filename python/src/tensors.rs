@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use sentry::{Algorithm, Device, Dtype, Error, MeasuredTensors, Place, Share, Signer, TensorView, TensorsVerifier};
 
 use crate::errors::{OrRaise, usage};
-use crate::memory::{TensorBytes, TensorStream};
+use crate::memory::{self, TensorBytes};
 use crate::results::{Signature, Verification};
 use crate::trust::{Signing, Trust};
 
@@ -60,8 +60,7 @@ impl TensorDigests {
             tensors.push(TensorView { name, dtype, shape, memory, storage, persistent });
         }
         let add = || {
-            let streams =
-                streams.into_iter().map(|(gpu, handle)| Ok((gpu, TensorStream::new(gpu, handle)?))).collect::<Result<_, Error>>()?;
+            let streams = memory::streams(streams)?;
             let digest_many = |algorithm, messages: &[TensorBytes]| {
                 let places: Vec<Place<'_>> = messages.iter().map(|message| message.place(&streams)).collect();
                 sentry::digest_in_place(algorithm, &places, device, share)

@@ -279,10 +279,11 @@ def test_a_second_file_that_changes_while_the_first_is_read_is_refused(
 def test_native_readers_notice_a_change_between_their_steps(loadable: Path, trust: sentry.PublicKey, change: str) -> None:
     reader = Reader(loadable, [], trust)
     files = reader.open_weights(None)
-    rooms = [[numpy.empty(nbytes, numpy.uint8) for *_, nbytes in file.tensors()] for file in files]
+    rooms = [[(start, end, numpy.empty(end - start, numpy.uint8)) for *_, start, end in file.tensors()] for file in files]
     CHANGES[change](loadable / WEIGHTS)
-    addresses = [[room.__array_interface__["data"][0] for room in file] for file in rooms]
-    rejected(lambda: reader.load_tensors(files, addresses), sentry.ChangedError, "file_changed_while_read")
+    regions = [[(start, end, None, room.__array_interface__["data"][0]) for start, end, room in file] for file in rooms]
+    rejected(lambda: reader.load_tensors(files, regions, []), sentry.ChangedError, "file_changed_while_read")
+    assert not any(room.any() for file in rooms for *_, room in file), "what was read is wiped"
 
 
 def test_a_reader_opens_the_file_that_is_there_and_not_a_former_one(loadable: Path, trust: sentry.PublicKey) -> None:
@@ -364,7 +365,9 @@ def test_another_header_than_the_one_that_is_hashed_does_not_count(key: sentry.P
                 # What is hashed is as it was signed; what was parsed is not.
                 mapped[at + 1 : at + 2] = b"F"
                 room = torch.empty(8, dtype=torch.int16)
-                rejected(lambda: reader.load_tensors(files, [[room.data_ptr()]]), sentry.ChangedError, "file_changed_while_read")
+                ((*_, start, end),) = files[0].tensors()
+                regions = [[(start, end, None, room.data_ptr())]]
+                rejected(lambda: reader.load_tensors(files, regions, []), sentry.ChangedError, "file_changed_while_read")
             assert sentry.load_model(model, trust=trust)["weight"].dtype == torch.float16
 
 

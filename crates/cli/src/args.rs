@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
-use sentry::{Algorithm, Device, KeyAlgorithm, default_signature_path, signature_paths};
+use sentry::{Algorithm, Device, KeyAlgorithm, Reading, default_signature_path, signature_paths};
 
 /// Sign machine-learning models, and verify them.
 ///
@@ -24,6 +24,7 @@ pub enum Command {
     Keygen(Keygen),
     Sign(Sign),
     Verify(Verify),
+    Load(Load),
     Hash(Hash),
     Inspect(Inspect),
     Diff(Diff),
@@ -39,6 +40,7 @@ impl Command {
         match self {
             Self::Sign(Sign { json, .. })
             | Self::Verify(Verify { json, .. })
+            | Self::Load(Load { json, .. })
             | Self::Hash(Hash { json, .. })
             | Self::Inspect(Inspect { json, .. })
             | Self::Diff(Diff { json, .. })
@@ -50,13 +52,14 @@ impl Command {
 
     /// Whether an error can be a verdict on the artifact; other commands only fail to do what they are asked.
     pub fn gives_verdict(&self) -> bool {
-        matches!(self, Self::Sign(_) | Self::Verify(_) | Self::Policy(_))
+        matches!(self, Self::Sign(_) | Self::Verify(_) | Self::Load(_) | Self::Policy(_))
     }
 
     /// One of the signatures that were given, by its number from 1.
     pub fn signature(&self, number: usize) -> Option<PathBuf> {
         match self {
             Self::Verify(arguments) => arguments.signature_paths().into_iter().nth(number.checked_sub(1)?),
+            Self::Load(arguments) => arguments.signature_paths().into_iter().nth(number.checked_sub(1)?),
             _ => None,
         }
     }
@@ -66,13 +69,14 @@ impl Command {
         let (artifact, signature) = match self {
             Self::Sign(arguments) => (Some(&arguments.model), Some(arguments.signature_path())),
             Self::Verify(arguments) => (Some(&arguments.model), only(arguments.signature_paths())),
+            Self::Load(arguments) => (Some(&arguments.model), only(arguments.signature_paths())),
             Self::Hash(Hash { model, .. }) => (Some(model), None),
             Self::Diff(Diff { signature, model, .. }) => (Some(model), Some(signature.clone())),
             Self::Inspect(Inspect { signature, .. }) => (None, Some(signature.clone())),
             Self::Policy(_) | Self::Bench(_) | Self::Keygen(_) | Self::Completions(_) | Self::Man(_) => (None, None),
         };
         let failure = match self {
-            Self::Verify(_) | Self::Policy(_) => None,
+            Self::Verify(_) | Self::Load(_) | Self::Policy(_) => None,
             Self::Sign(_) => Some("not signed"),
             _ => Some("error"),
         };
@@ -108,6 +112,13 @@ impl Sign {
 
 impl Verify {
     /// Where the signatures are, named or not; at least one.
+    pub fn signature_paths(&self) -> Vec<PathBuf> {
+        signature_paths(&self.model, &self.signature)
+    }
+}
+
+impl Load {
+    /// As for [`Verify`].
     pub fn signature_paths(&self) -> Vec<PathBuf> {
         signature_paths(&self.model, &self.signature)
     }
@@ -184,13 +195,64 @@ pub struct Sign {
 /// Verify a model against its signature and those whom you trust: a key, certificates, or a policy
 #[derive(Args)]
 #[command(after_help = "Exit codes: 0 verified, 1 rejected, 2 could not check.")]
-#[command(group = ArgGroup::new("trust").args(["key", "certificate_root", "policy"]).required(true))]
-// `requires` alone would be waived where `certificate_root` conflicts with what is given.
-#[command(group = ArgGroup::new("whom").args(["identity", "any_identity"]).requires("certificate_root").conflicts_with_all(["key", "policy"]))]
 pub struct Verify {
     /// The model's directory or file
     #[arg(value_name = "PATH")]
     pub model: PathBuf,
+    #[command(flatten)]
+    pub trust: TrustArguments,
+    /// The signature [default: model.sig in a directory, NAME.sig beside a file]; several for a policy that asks for them
+    #[arg(long, value_name = "FILE")]
+    pub signature: Vec<PathBuf>,
+    /// Leave out this file or folder, which is not signed; may be given several times
+    #[arg(long, value_name = "PATH")]
+    pub ignore: Vec<PathBuf>,
+    /// Let files that are not signed lie in the model; they are listed
+    #[arg(long)]
+    pub ignore_unsigned_files: bool,
+    /// Print one JSON document on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Load a model's weights to a device, verified, and say how fast that was
+///
+/// The weights are read once, hashed as they arrive, and compared with what was signed; then their memory is freed. What the first run takes
+/// includes all that a process does once, such as loading the driver.
+#[derive(Args)]
+#[command(after_help = "Exit codes: 0 loaded and verified, 1 rejected, 2 could not load.")]
+pub struct Load {
+    /// The model's directory or file
+    #[arg(value_name = "PATH")]
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub trust: TrustArguments,
+    /// The signature [default: model.sig in a directory, NAME.sig beside a file]; several for a policy that asks for them
+    #[arg(long, value_name = "FILE")]
+    pub signature: Vec<PathBuf>,
+    /// Where to load to: cpu, cuda (or cuda:N), or auto for a GPU where there is one
+    #[arg(long, value_name = "DEVICE", default_value_t = Device::Auto)]
+    pub device: Device,
+    /// Which files hold the weights [default: model.safetensors, else those of its index, else the only one]; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub weights: Vec<String>,
+    /// How to read: auto, through the page cache, or around it where that can be done
+    #[arg(long, value_enum, default_value_t = ReadingKind::Auto)]
+    pub reading: ReadingKind,
+    /// Load so often; the median is reported
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub runs: u32,
+    /// Print one JSON document on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Whom to trust
+#[derive(Args)]
+#[command(group = ArgGroup::new("trusted").args(["key", "certificate_root", "policy"]).required(true))]
+// `requires` alone would be waived where `certificate_root` conflicts with what is given.
+#[command(group = ArgGroup::new("whom").args(["identity", "any_identity"]).requires("certificate_root").conflicts_with_all(["key", "policy"]))]
+pub struct TrustArguments {
     /// The public key of the signer whom you trust: PEM
     #[arg(long, value_name = "PUB")]
     pub key: Option<PathBuf>,
@@ -215,18 +277,6 @@ pub struct Verify {
     /// What the policy calls the model [default: the last part of PATH, or the repository of a hub cache]
     #[arg(long, value_name = "NAME", requires = "policy", conflicts_with_all = ["key", "certificate_root"])]
     pub artifact: Option<String>,
-    /// The signature [default: model.sig in a directory, NAME.sig beside a file]; several for a policy that asks for them
-    #[arg(long, value_name = "FILE")]
-    pub signature: Vec<PathBuf>,
-    /// Leave out this file or folder, which is not signed; may be given several times
-    #[arg(long, value_name = "PATH")]
-    pub ignore: Vec<PathBuf>,
-    /// Let files that are not signed lie in the model; they are listed
-    #[arg(long)]
-    pub ignore_unsigned_files: bool,
-    /// Print one JSON document on standard output
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// Hash the files of a model, without any signature
@@ -357,6 +407,23 @@ pub struct Man {
     /// The folder to write them to
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum ReadingKind {
+    Auto,
+    Cached,
+    Direct,
+}
+
+impl From<ReadingKind> for Reading {
+    fn from(kind: ReadingKind) -> Self {
+        match kind {
+            ReadingKind::Auto => Self::Auto,
+            ReadingKind::Cached => Self::Cached,
+            ReadingKind::Direct => Self::Direct,
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]

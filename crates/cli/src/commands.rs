@@ -5,6 +5,7 @@ pub mod diff;
 pub mod hash;
 pub mod inspect;
 pub mod keygen;
+pub mod load;
 pub mod policy;
 pub mod shell;
 pub mod sign;

@@ -10,7 +10,7 @@ pub fn hint(command: &Command, error: &Error) -> Option<&'static str> {
     let code = error.code();
     match command {
         Command::Sign(_) => signing(code),
-        Command::Verify(_) => verifying(code, error),
+        Command::Verify(_) | Command::Load(_) => verifying(code, error),
         Command::Inspect(_) | Command::Diff(_) => reading_signature(code),
         Command::Hash(_) | Command::Bench(_) => hashing(code),
         _ => None,

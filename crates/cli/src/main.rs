@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         Command::Keygen(arguments) => commands::keygen::run(arguments, &output),
         Command::Sign(arguments) => commands::sign::run(arguments, &output),
         Command::Verify(arguments) => commands::verify::run(arguments, &output),
+        Command::Load(arguments) => commands::load::run(arguments, &output),
         Command::Hash(arguments) => commands::hash::run(arguments, &output),
         Command::Inspect(arguments) => commands::inspect::run(arguments, &output),
         Command::Diff(arguments) => commands::diff::run(arguments, &output),

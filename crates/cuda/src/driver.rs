@@ -7,12 +7,12 @@
 
 use std::ffi::{CString, c_void};
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use cudarc::driver::{DriverError, result, sys};
 
-use crate::GpuError;
+use crate::{Gpu, GpuError};
 
 /// The oldest driver that loads the embedded modules: the first one for CUDA 12.
 const OLDEST_DRIVER: i32 = 12_000;
@@ -138,7 +138,7 @@ impl Context {
     }
 
     /// Makes the context the calling thread's until the value is dropped, and then the former one again: torch keeps its own there.
-    fn bind(&self) -> Result<Bound, GpuError> {
+    pub fn bind(&self) -> Result<Bound, GpuError> {
         // SAFETY: the context lives to the end of the process.
         unsafe { sys::cuCtxPushCurrent_v2(self.raw) }.result().map_err(|error| failed(self.ordinal, "entering its context", error))?;
         Ok(Bound)
@@ -152,7 +152,7 @@ impl Context {
 }
 
 /// A thread is in a context.
-struct Bound;
+pub(crate) struct Bound;
 
 impl Drop for Bound {
     fn drop(&mut self) {
@@ -313,6 +313,28 @@ impl Stream {
         self.context.call("copying to the GPU", copy)
     }
 
+    /// Queues a copy of `from[from_start..from_start + length]` to the same number of bytes from `to_start` on.
+    ///
+    /// Whoever owns `from` changes or frees it only when this stream has come so far.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn upload_from(
+        &self,
+        from: &PinnedMemory,
+        from_start: u64,
+        to: &DeviceRoom<'_>,
+        to_start: u64,
+        length: u64,
+    ) -> Result<(), GpuError> {
+        from.check(from_start, length);
+        to.check(to_start, length);
+        assert_eq!(to.gpu.ordinal(), self.context.ordinal, "a stream of another GPU");
+        // SAFETY: the ranges were checked.
+        let copy = || unsafe { sys::cuMemcpyHtoDAsync_v2(to.address + to_start, from.at(from_start), length as usize, self.raw) }.result();
+        self.context.call("copying to the GPU", copy)
+    }
+
     /// Queues a copy of the first `length` bytes of `from`.
     pub(crate) fn download(&self, from: &DeviceMemory, to: &mut PinnedMemory, length: u64) -> Result<(), GpuError> {
         from.check(0, length);
@@ -403,12 +425,32 @@ unsafe impl Sync for Event {}
 
 impl Event {
     fn new(context: &'static Context) -> Result<Self, GpuError> {
-        let create = || result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT);
-        Ok(Self { context, raw: context.call("making an event", create)? })
+        Self::with(context, sys::CUevent_flags::CU_EVENT_DEFAULT)
+    }
+
+    /// One that knows no time, and costs less.
+    pub(crate) fn timeless(context: &'static Context) -> Result<Self, GpuError> {
+        Self::with(context, sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)
+    }
+
+    fn with(context: &'static Context, flags: sys::CUevent_flags) -> Result<Self, GpuError> {
+        Ok(Self { context, raw: context.call("making an event", || result::event::create(flags))? })
+    }
+
+    /// Waits until it has happened, and says whether any work before it failed.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn wait(&self) -> Result<(), GpuError> {
+        // SAFETY: it exists.
+        self.context.call("computing", || unsafe { result::event::synchronize(self.raw) })
     }
 
     /// Marks what `stream` has been given so far; the former mark is forgotten.
-    pub(crate) fn record(&self, stream: &Stream) -> Result<(), GpuError> {
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn record(&self, stream: &Stream) -> Result<(), GpuError> {
         // SAFETY: both exist.
         self.context.call("marking a stream", || unsafe { result::event::record(self.raw, stream.raw) })
     }
@@ -493,6 +535,13 @@ impl DeviceMemory {
         self.address
     }
 
+    /// All of it, to be written to.
+    pub fn room<'a>(&'a mut self, gpu: &'static Gpu) -> DeviceRoom<'a> {
+        assert_eq!(gpu.ordinal(), self.context.ordinal, "memory of another GPU");
+        // SAFETY: the memory is this value's own, which is borrowed as long as the room lives.
+        unsafe { DeviceRoom::new(gpu, self.address, self.length) }
+    }
+
     /// A part of it, to be hashed.
     pub fn bytes(&self, start: u64, length: u64) -> DeviceBytes<'_> {
         self.check(start, length);
@@ -512,51 +561,89 @@ impl Drop for DeviceMemory {
     }
 }
 
-/// This machine's memory that a GPU copies from and to while the processor goes on.
+/// A page of the larger kind, in bytes: memory of so few pages is pinned six times as fast as what the driver allocates.
+const HUGE_PAGE: usize = 2 << 20;
+
+/// This machine's memory that a GPU copies from and to while the processor goes on. Any GPU may.
 #[derive(Debug)]
-pub(crate) struct PinnedMemory {
-    context: &'static Context,
-    address: *mut c_void,
+pub struct PinnedMemory {
+    address: *mut u8,
     length: u64,
+    /// Freed with the last of its parts.
+    allocation: Arc<Pinned>,
 }
 
-// SAFETY: plain memory with one owner.
+/// Memory that is pinned.
+#[derive(Debug)]
+struct Pinned {
+    context: &'static Context,
+    address: *mut c_void,
+    /// The mapping that it lies in and that is this value's own, with its size; else the driver has allocated it.
+    mapping: Option<(*mut c_void, usize)>,
+}
+
+// SAFETY: plain memory with one owner; each part of it has one as well.
 unsafe impl Send for PinnedMemory {}
 unsafe impl Sync for PinnedMemory {}
+unsafe impl Send for Pinned {}
+unsafe impl Sync for Pinned {}
 
 impl PinnedMemory {
-    /// `length` bytes, zeroed.
-    pub fn allocate(context: &'static Context, length: u64) -> Result<Self, GpuError> {
+    /// `length` bytes, zeroed, from a multiple of 4096 on.
+    pub(crate) fn allocate(context: &'static Context, length: u64) -> Result<Self, GpuError> {
         let out_of_memory = GpuError::OutOfMemory { ordinal: context.ordinal, wanted: format!("{length} bytes of pinned memory") };
         let size = usize::try_from(length.max(1)).map_err(|_| out_of_memory.clone())?;
         let _bound = context.bind()?;
-        // SAFETY: the memory is zeroed before anything reads it.
-        match unsafe { result::malloc_host(size, sys::CU_MEMHOSTALLOC_PORTABLE) } {
-            Ok(address) => {
-                unsafe { std::ptr::write_bytes(address.cast::<u8>(), 0, size) };
-                Ok(Self { context, address, length })
-            }
-            Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => Err(out_of_memory),
-            Err(error) => Err(failed(context.ordinal, "allocating pinned memory", error)),
-        }
+        let allocation = match Pinned::map(context, size) {
+            Some(mapped) => mapped,
+            // SAFETY: the memory is zeroed before anything reads it.
+            None => match unsafe { result::malloc_host(size, sys::CU_MEMHOSTALLOC_PORTABLE) } {
+                Ok(address) => {
+                    unsafe { std::ptr::write_bytes(address.cast::<u8>(), 0, size) };
+                    Pinned { context, address, mapping: None }
+                }
+                Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => return Err(out_of_memory),
+                Err(error) => return Err(failed(context.ordinal, "allocating pinned memory", error)),
+            },
+        };
+        Ok(Self { address: allocation.address.cast(), length, allocation: Arc::new(allocation) })
     }
 
+    /// Parts of this length, one after the other, as many as there are. Each is memory by itself.
+    pub fn split(self, length: u64) -> Vec<Self> {
+        let count = self.length.checked_div(length).unwrap_or(0);
+        let part = |index: u64| Self {
+            address: self.address.wrapping_add((index * length) as usize),
+            length,
+            allocation: Arc::clone(&self.allocation),
+        };
+        (0..count).map(part).collect()
+    }
+
+    /// How many bytes there are.
     pub fn len(&self) -> u64 {
         self.length
     }
 
-    pub fn as_bytes(&self) -> &[u8] {
-        // SAFETY: the memory is this value's own and was initialised.
-        unsafe { std::slice::from_raw_parts(self.address.cast(), self.length as usize) }
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
     }
 
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        // SAFETY: the memory is this value's own, was initialised, and lives as long as the allocation.
+        unsafe { std::slice::from_raw_parts(self.address, self.length as usize) }
+    }
+
+    /// The bytes, to be written.
     pub fn as_mut_bytes(&mut self) -> &mut [u8] {
         // SAFETY: as above.
-        unsafe { std::slice::from_raw_parts_mut(self.address.cast(), self.length as usize) }
+        unsafe { std::slice::from_raw_parts_mut(self.address, self.length as usize) }
     }
 
     fn at(&self, start: u64) -> *mut c_void {
-        self.address.wrapping_byte_add(start as usize)
+        self.address.wrapping_add(start as usize).cast()
     }
 
     fn check(&self, start: u64, length: u64) {
@@ -564,10 +651,115 @@ impl PinnedMemory {
     }
 }
 
-impl Drop for PinnedMemory {
+impl Pinned {
+    /// Memory of the system, in huge pages if it has some, that the driver is told to pin. `None` if it is too little for that, or
+    /// if the system or the driver refuses.
+    fn map(context: &'static Context, size: usize) -> Option<Self> {
+        if size < HUGE_PAGE {
+            return None;
+        }
+        // Room to begin at a huge page; what is never touched takes no memory.
+        let mapped = size.checked_next_multiple_of(HUGE_PAGE)?.checked_add(HUGE_PAGE)?;
+        let protection = rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE;
+        // SAFETY: a new mapping, wherever the system likes it; it is zeroed.
+        let base = unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), mapped, protection, rustix::mm::MapFlags::PRIVATE) }.ok()?;
+        let address = base.wrapping_byte_add(base.addr().wrapping_neg() % HUGE_PAGE);
+        // SAFETY: both ranges lie in the mapping; the advice changes no contents, and may be refused. The rest, beyond the last whole
+        // one, is in small pages.
+        let registered = unsafe {
+            let _ = rustix::mm::madvise(address, size / HUGE_PAGE * HUGE_PAGE, rustix::mm::Advice::LinuxHugepage);
+            sys::cuMemHostRegister_v2(address, size, sys::CU_MEMHOSTREGISTER_PORTABLE).result()
+        };
+        if registered.is_err() {
+            // SAFETY: the mapping was made here, and nothing knows of it.
+            let _ = unsafe { rustix::mm::munmap(base, mapped) };
+            return None;
+        }
+        Some(Self { context, address, mapping: Some((base, mapped)) })
+    }
+}
+
+impl Drop for Pinned {
     fn drop(&mut self) {
-        // SAFETY: it is this value's own.
-        let _ = self.context.call("freeing pinned memory", || unsafe { result::free_host(self.address) });
+        // SAFETY: it is this value's own. The driver waits for work that may use it.
+        let _ = self.context.call("freeing pinned memory", || match self.mapping {
+            None => unsafe { result::free_host(self.address) },
+            Some(_) => unsafe { sys::cuMemHostUnregister(self.address) }.result(),
+        });
+        if let Some((base, mapped)) = self.mapping {
+            // SAFETY: as above. Where the driver failed, the system keeps the pages that it has pinned.
+            let _ = unsafe { rustix::mm::munmap(base, mapped) };
+        }
+    }
+}
+
+/// Room in a GPU's memory, to be written to.
+#[derive(Debug)]
+pub struct DeviceRoom<'memory> {
+    gpu: &'static Gpu,
+    address: u64,
+    length: u64,
+    memory: std::marker::PhantomData<&'memory mut ()>,
+}
+
+impl<'memory> DeviceRoom<'memory> {
+    /// Memory that another library reports.
+    ///
+    /// # Safety
+    /// As long as this value lives, `length` bytes from `address` on are that GPU's memory, and nobody else writes to them or frees them.
+    pub unsafe fn new(gpu: &'static Gpu, address: u64, length: u64) -> Self {
+        Self { gpu, address, length, memory: std::marker::PhantomData }
+    }
+
+    /// The GPU.
+    pub fn gpu(&self) -> &'static Gpu {
+        self.gpu
+    }
+
+    /// Where the first byte is.
+    pub fn address(&self) -> u64 {
+        self.address
+    }
+
+    /// How many bytes there are.
+    pub fn len(&self) -> u64 {
+        self.length
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Only a part of it.
+    pub fn part(self, start: u64, length: u64) -> Self {
+        self.check(start, length);
+        Self { address: self.address + start, length, ..self }
+    }
+
+    /// A part of it, to be hashed once it is written.
+    pub fn bytes(&self, start: u64, length: u64) -> DeviceBytes<'_> {
+        self.check(start, length);
+        // SAFETY: the range was checked, and the memory is there as long as this is borrowed.
+        unsafe { DeviceBytes::new(self.address + start, length) }
+    }
+
+    /// Zeroes all of it, and waits for that.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn wipe(&self) -> Result<(), GpuError> {
+        let context = self.gpu.context();
+        let stream = Stream::new(context)?;
+        if !self.is_empty() {
+            // SAFETY: it is all there, as the maker promised.
+            context.call("wiping memory", || unsafe { result::memset_d8_async(self.address, 0, self.length as usize, stream.raw) })?;
+        }
+        stream.synchronize()
+    }
+
+    fn check(&self, start: u64, length: u64) {
+        assert!(start <= self.length && length <= self.length - start, "a range beyond the room in the GPU's memory");
     }
 }
 

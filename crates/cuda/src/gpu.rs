@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard};
 use sentry_hash::lattice::{Entry, SourceTag, State};
 use sentry_hash::{Algorithm, Backend, Digest, HashError};
 
-use crate::driver::{Context, Driver, Module};
+use crate::driver::{Context, Driver, Event, Module, PinnedMemory};
 use crate::lattice::LatticeKernels;
 use crate::plan::Shape;
 use crate::samples::SampleKernels;
@@ -121,6 +121,31 @@ impl Gpu {
         Stream::new(self.context)
     }
 
+    /// A mark to be set in streams, which knows no time.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn event(&self) -> Result<Event, GpuError> {
+        Event::timeless(self.context)
+    }
+
+    /// `length` bytes of this machine's memory, zeroed, from a multiple of 4096 on, which all GPUs can copy from while the processor goes on.
+    ///
+    /// # Errors
+    /// [`GpuError::OutOfMemory`].
+    pub fn pinned(&self, length: u64) -> Result<PinnedMemory, GpuError> {
+        PinnedMemory::allocate(self.context, length)
+    }
+
+    /// Runs a call of another library of NVIDIA's in this GPU's primary context.
+    ///
+    /// # Errors
+    /// What the driver says of entering it.
+    pub fn in_context<T>(&self, call: impl FnOnce() -> T) -> Result<T, GpuError> {
+        let _bound = self.context.bind()?;
+        Ok(call())
+    }
+
     /// Another library's stream, by its handle: such as torch's current one. 0 is the default stream.
     ///
     /// # Safety
@@ -225,7 +250,7 @@ impl Gpu {
             let (start, length) = messages[message];
             Piece { message, offset: 0, bytes: memory.bytes(start, length) }
         });
-        let hasher = TreeHasher::untested(self, kernels, shape, &messages.map(|(_, length)| length), &stream)?;
+        let hasher = TreeHasher::untested(self, kernels, shape, &messages.map(|(_, length)| length), 5, &stream)?;
         hasher.update(&stream, &pieces)?;
         let digests = hasher.finish(&stream)?.wait()?;
         let algorithm = shape.tree.algorithm();

@@ -34,7 +34,7 @@ mod tree;
 mod upload;
 mod workspace;
 
-pub use driver::{DeviceBytes, DeviceMemory, Event, Stream};
+pub use driver::{DeviceBytes, DeviceMemory, DeviceRoom, Event, PinnedMemory, Stream};
 pub use error::GpuError;
 pub use gpu::{Gpu, Share};
 pub use plan::Piece;

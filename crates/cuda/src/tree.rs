@@ -62,8 +62,24 @@ impl<'a> TreeHasher<'a> {
     /// # Errors
     /// [`GpuError::Serial`] unless `algorithm` is a tree; [`GpuError::TooLarge`]; [`GpuError::OutOfMemory`], and what the driver says.
     pub fn new(gpu: &'static Gpu, algorithm: Algorithm, lengths: &[u64], stream: &'a Stream) -> Result<Self, GpuError> {
+        Self::for_pieces(gpu, algorithm, lengths, lengths.len() as u64, stream)
+    }
+
+    /// As `new`, with room for the tables of so many pieces from the beginning: more of them take memory later.
+    ///
+    /// # Errors
+    /// As for `new`.
+    pub fn for_pieces(gpu: &'static Gpu, algorithm: Algorithm, lengths: &[u64], pieces: u64, stream: &'a Stream) -> Result<Self, GpuError> {
         let kernels = gpu.tested_kernels(algorithm)?;
-        Self::untested(gpu, kernels, Shape::of(algorithm)?, lengths, stream)
+        Self::untested(gpu, kernels, Shape::of(algorithm)?, lengths, pieces, stream)
+    }
+
+    /// The multiple of bytes at which pieces of a message of this algorithm start.
+    ///
+    /// # Errors
+    /// [`GpuError::Serial`] unless it is a tree.
+    pub fn block_len_of(algorithm: Algorithm) -> Result<u64, GpuError> {
+        Ok(Shape::of(algorithm)?.block_len())
     }
 
     /// As `new`, for the test of the kernels themselves.
@@ -72,6 +88,7 @@ impl<'a> TreeHasher<'a> {
         kernels: TreeKernels,
         shape: Shape,
         lengths: &[u64],
+        pieces: u64,
         stream: &'a Stream,
     ) -> Result<Self, GpuError> {
         let layout = Layout::new(shape, lengths)?;
@@ -81,8 +98,8 @@ impl<'a> TreeHasher<'a> {
         fetched.as_mut_bytes()[..results_length as usize].fill(POISON);
         let results = gpu.workspace().device(results_length)?;
         let joins_length: u64 = layout.levels().iter().map(|level| Tables::len_of(&level.entries).next_multiple_of(16)).sum();
-        // The table of a model's pieces, at most two for each message, goes to the same place as the joins'.
-        let mut tables = gpu.workspace().tables(joins_length + size_of::<[Run; 2]>() as u64 * lengths.len() as u64)?;
+        // The tables of the pieces, at most two runs for each, go to the same place as the joins'.
+        let mut tables = gpu.workspace().tables(joins_length + size_of::<[Run; 2]>() as u64 * pieces)?;
         let joins = layout.levels().iter().map(|level| tables.write(&level.entries)).collect();
         let ready = stream.mark()?;
         let coverage = Coverage::new(layout.blocks());

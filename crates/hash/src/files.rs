@@ -14,15 +14,17 @@
 //! So eight files keep eight cores busy, and so does one large file under BLAKE3 or another tree. Memory is at most two
 //! buffers a thread, whatever the size of the files.
 
-mod plan;
+mod digests;
 mod pool;
 
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::{Algorithm, Cpu, Digest, HashError};
 
+pub use digests::Digests;
 pub use pool::hash_files;
 
 /// Bytes read at a time: they stay in one core's cache between the read and the hashes.
@@ -40,8 +42,8 @@ pub struct Request {
 /// A file that is open and the digests wanted of it.
 #[derive(Debug)]
 pub struct OpenedFile<C> {
-    /// The handle that is read from, by position.
-    pub file: File,
+    /// The handle that is read from, by position. Several jobs may have one.
+    pub file: Arc<File>,
     /// The digests wanted, in the order in which [`FileJob::finish`] gets them.
     pub requests: Vec<Request>,
     /// Whatever [`FileJob::finish`] needs to know of this file.
@@ -78,20 +80,9 @@ pub trait FileJob: Sync {
         Ok(())
     }
 
-    /// Lets bytes of the file be read and hashed where they are wanted, without a copy: calls `fill` with room for just these
-    /// `length` bytes, and returns `None` without calling it if there is no such room; [`FileJob::receive`] gets them then.
-    /// What is asked for never overlaps.
-    ///
-    /// # Errors
-    /// That of `fill`.
-    fn receive_in_place(
-        &self,
-        _context: &Self::Context,
-        _offset: u64,
-        _length: usize,
-        _fill: &mut Fill<'_, Self::Error>,
-    ) -> Option<Result<(), Self::Error>> {
-        None
+    /// Whether [`FileJob::receive`] has to see bytes that begin at `offset`. If not, they may go to a device without passing by here.
+    fn has_to_receive(&self, _context: &Self::Context, _offset: u64) -> bool {
+        true
     }
 
     /// Takes the digests, in the order of the requests. The file is still open, so that its size and
@@ -102,8 +93,14 @@ pub trait FileJob: Sync {
     fn finish(&self, file: &File, context: &Self::Context, digests: Vec<Digest>) -> Result<Self::Output, Self::Error>;
 }
 
-/// Reads and hashes bytes in the room that it is given.
-pub type Fill<'a, E> = dyn FnMut(&mut [u8]) -> Result<(), E> + 'a;
+/// Where the bytes of a file go as they are read.
+pub trait Receiver: Send + Sync {
+    /// Takes bytes of the file that begin at `offset`: from any thread, in any order, each byte at least once.
+    ///
+    /// # Errors
+    /// Whatever keeps it from taking them; the load then fails.
+    fn receive(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+}
 
 /// Told how many bytes have just been read, from any thread.
 pub type Progress<'a> = &'a (dyn Fn(u64) + Sync);

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sentry_hash::files::{FileJob, OpenedFile, Request, UNIT, hash_files};
@@ -53,7 +54,7 @@ impl FileJob for Job {
     }
 
     fn open(&self) -> Result<OpenedFile<()>, JobError> {
-        Ok(OpenedFile { file: File::open(self.file.path()).unwrap(), requests: self.requests.clone(), context: () })
+        Ok(OpenedFile { file: Arc::new(File::open(self.file.path()).unwrap()), requests: self.requests.clone(), context: () })
     }
 
     fn read_error(&self, offset: u64, error: io::Error) -> JobError {

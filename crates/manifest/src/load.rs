@@ -7,8 +7,9 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
+pub use sentry_hash::files::Receiver;
 use sentry_hash::files::{FileJob, OpenedFile, Progress, Request, hash_files};
 use sentry_hash::{Cpu, Digest};
 
@@ -17,23 +18,26 @@ use crate::safetensors::{Header, LENGTH_FIELD, data_start};
 use crate::tree::{FileStamp, changed};
 use crate::{Annotation, Manifest, ManifestError, ModelFile, ModelTree, Resource, ResourcePath, SafetensorsError, Shard};
 
-/// Where the bytes of a file go as they are read.
-pub trait Receiver: Send + Sync {
-    /// Takes bytes of the file that begin at `offset`: from any thread, in any order, each byte at least once.
+/// A way for files to get to receivers of a kind, each byte into the digests that are asked for on the way.
+pub trait Loader<R> {
+    /// What a load tells of itself besides.
+    type Report;
+
+    /// Loads all files; what comes of them is in their order.
     ///
     /// # Errors
-    /// Whatever keeps it from taking them; the load then fails.
-    fn receive(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
-
-    /// Lets bytes be read where they are wanted, without a copy, if they all go to one place; see
-    /// [`FileJob::receive_in_place`].
-    fn receive_in_place(&self, _offset: u64, _length: usize, _fill: &mut Fill<'_>) -> Option<Result<(), ManifestError>> {
-        None
-    }
+    /// The first one of a job, and whatever keeps a digest from being computed.
+    fn load_files(&self, jobs: &[FileLoad<'_, R>], progress: Progress<'_>) -> Result<(Vec<LoadOutput>, Self::Report), ManifestError>;
 }
 
-/// Reads and hashes bytes in the room that it is given.
-pub type Fill<'a> = sentry_hash::files::Fill<'a, ManifestError>;
+/// The cores read to receivers that look at the bytes, or copy them.
+impl<R: Receiver> Loader<R> for Cpu {
+    type Report = ();
+
+    fn load_files(&self, jobs: &[FileLoad<'_, R>], progress: Progress<'_>) -> Result<(Vec<LoadOutput>, ()), ManifestError> {
+        Ok((hash_files(jobs, self.threads(), progress)?, ()))
+    }
+}
 
 /// A receiver that keeps a whole file in memory.
 #[derive(Debug, Default)]
@@ -228,12 +232,12 @@ impl<R> Loaded<R> {
 ///
 /// # Errors
 /// Any [`ManifestError`]. That a digest differs is no error here: whoever compares decides.
-pub fn load<R: Receiver>(
+pub fn load<R: Receiver, L: Loader<R>>(
     manifest: &Manifest,
     loads: Vec<Load<'_, R>>,
-    cpu: &Cpu,
+    loader: &L,
     progress: Progress<'_>,
-) -> Result<Loaded<R>, ManifestError> {
+) -> Result<(Loaded<R>, L::Report), ManifestError> {
     let mut resources: HashMap<&ResourcePath, Vec<&Resource>> = HashMap::new();
     for resource in manifest.resources() {
         resources.entry(&resource.path).or_default().push(resource);
@@ -246,16 +250,17 @@ pub fn load<R: Receiver>(
         files.push(LoadedFile { path: load.file.path.clone(), part: load.part, found: Vec::new() });
     }
     let bytes = jobs.iter().map(FileJob::size_hint).fold(0, u64::saturating_add);
-    for (file, found) in hash_files(&jobs, cpu.threads(), progress)? {
+    let (outputs, report) = loader.load_files(&jobs, progress)?;
+    for LoadOutput { file, found } in outputs {
         files[file].found.extend(found);
     }
     drop(jobs);
-    Ok(Loaded { files, receivers: loads.into_iter().map(|load| load.receiver).collect(), bytes })
+    Ok((Loaded { files, receivers: loads.into_iter().map(|load| load.receiver).collect(), bytes }, report))
 }
 
 /// What is read and hashed of one file.
-fn jobs_of<'a, R: Receiver>(index: usize, load: &'a Load<'a, R>, signed: &[&'a Resource]) -> Result<Vec<Job<'a, R>>, ManifestError> {
-    let job = |what| Job { index, load, what };
+fn jobs_of<'a, R: Receiver>(index: usize, load: &'a Load<'a, R>, signed: &[&'a Resource]) -> Result<Vec<FileLoad<'a, R>>, ManifestError> {
+    let job = |what| FileLoad { index, load, what };
     let last_end = signed.iter().filter_map(|resource| resource.shard).map(|shard| shard.end).max();
     let mut jobs = Vec::new();
     for &resource in signed {
@@ -279,13 +284,23 @@ fn receive<R: Receiver>(load: &Load<'_, R>, offset: u64, bytes: &[u8]) -> Result
     load.receiver.receive(offset, bytes).map_err(|source| ManifestError::Io { path: load.file.path.as_str().into(), source })
 }
 
-struct Job<'a, R> {
+/// One file or shard on its way to a receiver, as a [`Loader`] gets it.
+#[derive(Debug)]
+pub struct FileLoad<'a, R> {
     /// Place of the file among those asked for.
     index: usize,
     load: &'a Load<'a, R>,
     what: What<'a>,
 }
 
+/// What was found of one [`FileLoad`].
+#[derive(Debug)]
+pub struct LoadOutput {
+    file: usize,
+    found: Option<Found>,
+}
+
+#[derive(Debug)]
 enum What<'a> {
     /// A file or shard under its own digest, and whether the file has to end with it.
     Resource(&'a Resource, bool),
@@ -295,7 +310,12 @@ enum What<'a> {
     Tensors(&'a Head, &'a Header),
 }
 
-impl<R> Job<'_, R> {
+impl<R> FileLoad<'_, R> {
+    /// Who gets its bytes.
+    pub fn receiver(&self) -> &R {
+        &self.load.receiver
+    }
+
     /// Which tensors, by their place in the header's order.
     fn tensors(&self, header: &Header) -> std::ops::Range<usize> {
         let all = header.tensors.len();
@@ -326,9 +346,9 @@ impl<R> Job<'_, R> {
     }
 }
 
-impl<R: Receiver> FileJob for Job<'_, R> {
+impl<R: Receiver> FileJob for FileLoad<'_, R> {
     type Context = FileStamp;
-    type Output = (usize, Option<Found>);
+    type Output = LoadOutput;
     type Error = ManifestError;
 
     fn size_hint(&self) -> u64 {
@@ -338,10 +358,8 @@ impl<R: Receiver> FileJob for Job<'_, R> {
     }
 
     fn open(&self) -> Result<OpenedFile<FileStamp>, ManifestError> {
-        let SignedFile { path, file } = self.load.file;
-        // The same open file under another number, not opened again.
-        let handle = file.file.try_clone().map_err(|source| ManifestError::Io { path: path.as_str().into(), source })?;
-        Ok(OpenedFile { file: handle, requests: self.requests(), context: file.stamp() })
+        let SignedFile { file, .. } = self.load.file;
+        Ok(OpenedFile { file: Arc::clone(&file.file), requests: self.requests(), context: file.stamp() })
     }
 
     fn read_error(&self, offset: u64, error: io::Error) -> ManifestError {
@@ -356,9 +374,8 @@ impl<R: Receiver> FileJob for Job<'_, R> {
         receive(self.load, offset, bytes)
     }
 
-    fn receive_in_place(&self, _: &FileStamp, offset: u64, length: usize, fill: &mut Fill<'_>) -> Option<Result<(), ManifestError>> {
-        // Bytes of the head have to pass by `receive`.
-        if self.head_beyond(offset).is_some() { None } else { self.load.receiver.receive_in_place(offset, length, fill) }
+    fn has_to_receive(&self, _: &FileStamp, offset: u64) -> bool {
+        self.head_beyond(offset).is_some()
     }
 
     fn finish(&self, file: &File, stamp: &FileStamp, digests: Vec<Digest>) -> Result<Self::Output, ManifestError> {
@@ -377,6 +394,6 @@ impl<R: Receiver> FileJob for Job<'_, R> {
                 Some(Found::Tensors { header: head.digest, tensors: self.tensors(header).zip(digests).collect() })
             }
         };
-        Ok((self.index, found))
+        Ok(LoadOutput { file: self.index, found })
     }
 }

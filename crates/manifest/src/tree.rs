@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
@@ -62,7 +63,7 @@ enum Way {
 #[derive(Debug)]
 pub struct ModelFile {
     /// The handle.
-    pub file: File,
+    pub file: Arc<File>,
     /// Size in bytes.
     pub size: u64,
     stamp: FileStamp,
@@ -70,7 +71,7 @@ pub struct ModelFile {
 
 /// What changes when a file is written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct FileStamp {
+pub struct FileStamp {
     device: u64,
     inode: u64,
     size: u64,
@@ -210,7 +211,7 @@ impl ModelTree {
             return Err(ManifestError::SpecialFile { path: found.path.to_string(), kind: describe(kind_of(&stat)) });
         }
         found.stamp.check(&found.path, &file)?;
-        Ok(ModelFile { stamp: found.stamp, size: found.stamp.size, file })
+        Ok(ModelFile { stamp: found.stamp, size: found.stamp.size, file: Arc::new(file) })
     }
 
     /// An error about reading the file `name` of this model.

@@ -52,9 +52,10 @@ pub use timestamp::HttpTimestamper;
 pub use verify::verify_model;
 
 pub use sentry_bundle::{Bundle, Material, Statement, TensorsStatement, uris};
-pub use sentry_cuda::{DeviceBytes, DeviceMemory, Gpu, GpuError, Share, Stream};
+pub use sentry_cuda::{DeviceBytes, DeviceMemory, DeviceRoom, Gpu, GpuError, Share, Stream};
 pub use sentry_hash::{Algorithm, Backend, Cpu, Digest};
-pub use sentry_manifest::load::{Fill, Part, Receiver};
+pub use sentry_load::{HostRoom, Landing, Loader, Reading, Region, Report, Room};
+pub use sentry_manifest::load::{Part, Receiver};
 pub use sentry_manifest::safetensors::{Dtype, Header, TensorInfo};
 pub use sentry_manifest::{
     Annotation, GIT_PATHS, Manifest, ManifestError, MeasuredTensors, Memory, Method, ModelPath, Resource, ResourcePath, Serialization,

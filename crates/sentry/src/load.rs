@@ -5,9 +5,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use sentry_bundle::Statement;
+use sentry_cuda::Gpu;
 use sentry_hash::Cpu;
+use sentry_hash::files::Progress;
+use sentry_load::{Landing, Loader, Report};
 use sentry_manifest::limits::MAX_INDEX_BYTES;
-use sentry_manifest::load::{Head, Load, Memory, Part, Receiver, SignedFile, load};
+use sentry_manifest::load::{self, FileLoad, Head, Load, LoadOutput, Memory, Part, Receiver, SignedFile, load};
 use sentry_manifest::safetensors::Header;
 use sentry_manifest::{Annotation, Index, ManifestError, ModelTree, ResourcePath, Weights, printable};
 use sentry_trust::{Difference, DifferenceKind, Verified, Verifier, VerifyError};
@@ -45,6 +48,8 @@ pub struct ModelReader {
 pub struct OpenFile {
     file: SignedFile,
     header: Option<(Head, Header)>,
+    /// Whether a GPU can compute its digest, and that of all its bytes.
+    is_hashed_whole: bool,
 }
 
 impl OpenFile {
@@ -66,6 +71,41 @@ impl OpenFile {
     /// The bytes that the header was parsed from: a length field and JSON.
     pub fn head(&self) -> Option<&[u8]> {
         self.header.as_ref().map(|(head, _)| head.bytes())
+    }
+
+    /// The first byte for which a GPU needs memory, up to the file's end, to load its tensors and hash them: that of the first tensor, or of
+    /// the file if it has a digest as a whole that GPUs compute.
+    pub fn first_byte(&self) -> u64 {
+        let first_tensor = || self.header().map_or(0, |header| header.tensors.first().map_or(self.size(), |tensor| tensor.range.start));
+        if self.is_hashed_whole { 0 } else { first_tensor() }
+    }
+
+    /// The size of a part of it in bytes.
+    fn bytes_of(&self, part: Part) -> u64 {
+        let tensor = |place: usize| {
+            self.header().and_then(|header| header.tensors.get(place)).map_or(0, |tensor| tensor.range.end - tensor.range.start)
+        };
+        match part {
+            Part::Whole => self.size(),
+            Part::Tensor(place) => tensor(place),
+        }
+    }
+
+    fn load<R>(&self, part: Part, receiver: R) -> Load<'_, R> {
+        let header = self.header.as_ref().map(|(head, header)| (head, header));
+        Load { file: &self.file, header, part, receiver }
+    }
+}
+
+/// The way to landings.
+struct Landings<'l>(&'l Loader<'l>);
+
+impl<'m> load::Loader<Landing<'m>> for Landings<'_> {
+    type Report = Report;
+
+    fn load_files(&self, jobs: &[FileLoad<'_, Landing<'m>>], progress: Progress<'_>) -> Result<(Vec<LoadOutput>, Report), ManifestError> {
+        let loaded = self.0.load(jobs, &FileLoad::receiver, progress)?;
+        Ok((loaded.outputs, loaded.report))
     }
 }
 
@@ -110,7 +150,12 @@ impl ModelReader {
         } else {
             None
         };
-        Ok(OpenFile { file, header })
+        let is_hashed_whole = match resource.annotation {
+            Some(Annotation::Safetensors(_)) => false,
+            Some(Annotation::Blake3(_)) => true,
+            None => Gpu::computes(resource.digest.algorithm()),
+        };
+        Ok(OpenFile { file, header, is_hashed_whole })
     }
 
     /// Reads files, or tensors of them, each byte once. The receivers come back when every byte that they were given is a
@@ -121,13 +166,31 @@ impl ModelReader {
     /// receivers are dropped then.
     pub fn load<R: Receiver>(&self, loads: Vec<(&OpenFile, Part, R)>, observer: &dyn Observer) -> Result<Verified<Vec<R>>, Error> {
         observer.begin(loads.iter().map(|(file, ..)| file.size()).fold(0, u64::saturating_add), loads.len());
-        let to_load = |(file, part, receiver)| {
-            let OpenFile { file, header }: &OpenFile = file;
-            Load { file, header: header.as_ref().map(|(head, header)| (head, header)), part, receiver }
-        };
-        let loads = loads.into_iter().map(to_load).collect();
-        let loaded = load(&self.statement.value().manifest, loads, &self.cpu, &|bytes| observer.advance(bytes))?;
+        let loads = loads.into_iter().map(|(file, part, receiver)| file.load(part, receiver)).collect();
+        let (loaded, ()) = load(&self.statement.value().manifest, loads, &self.cpu, &|bytes| observer.advance(bytes))?;
         Ok(self.statement.confirm_load(loaded)?)
+    }
+
+    /// Reads files, or tensors of them, to where the landings say, and has them hashed where they land. What landed stays there if every
+    /// byte is a signed one; else it is wiped.
+    ///
+    /// # Errors
+    /// As for [`ModelReader::load`]; [`Error::Manifest`] too for a GPU that fails.
+    pub fn load_to(
+        &self,
+        loads: Vec<(&OpenFile, Part, Landing<'_>)>,
+        loader: &Loader<'_>,
+        observer: &dyn Observer,
+    ) -> Result<Report, Error> {
+        let bytes = |(file, part, _): &(&OpenFile, Part, Landing<'_>)| file.bytes_of(*part);
+        observer.begin(loads.iter().map(bytes).fold(0, u64::saturating_add), loads.len());
+        let loads = loads.into_iter().map(|(file, part, receiver)| file.load(part, receiver)).collect();
+        let landings = Landings(loader);
+        let (loaded, report) = load(&self.statement.value().manifest, loads, &landings, &|bytes| observer.advance(bytes))?;
+        let landed = self.statement.confirm_load(loaded)?;
+        // Nothing before this line has been checked, and nothing after it is unchecked.
+        landed.into_value().into_iter().for_each(Landing::keep);
+        Ok(report)
     }
 
     /// Reads one file into memory.

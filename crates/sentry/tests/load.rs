@@ -8,9 +8,9 @@ use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use sentry::{
-    Algorithm, Annotation, Difference, DifferenceKind, Dtype, Error, Fill, KeyAlgorithm, Manifest, ManifestError, ModelReader, OpenFile,
-    Part, PrivateKey, Receiver, Resource, ResourcePath, SignOptions, Statement, TrustedKey, Verdict, Verified, VerifyOptions, read_bundle,
-    sign_model, verify_model,
+    Algorithm, Annotation, Difference, DifferenceKind, Dtype, Error, KeyAlgorithm, Landing, Loader, Manifest, ModelReader, OpenFile, Part,
+    PrivateKey, Receiver, Region, Report, Resource, ResourcePath, Room, SignOptions, Statement, TrustedKey, Verdict, VerifyOptions,
+    read_bundle, sign_model, verify_model,
 };
 
 use DifferenceKind::{AnnotationMismatch, ChangedFile, ChangedHeader, ChangedTensor, MissingFile, UnsignedFile};
@@ -541,40 +541,101 @@ fn a_receiver_that_fails_fails_the_load() {
     }
 }
 
-/// Has room for the whole file, and counts the bytes that were read into it.
-#[derive(Debug)]
-struct Room(Mutex<(Vec<u8>, usize)>);
-
-impl Receiver for Room {
-    fn receive(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.lock().unwrap().0[offset as usize..][..bytes.len()].copy_from_slice(bytes);
-        Ok(())
+/// Loads a part of a file to memory as long as the file, in regions that begin at `starts` and end where the next one does; what was in
+/// the memory before is 0xEE.
+fn land(reader: &ModelReader, file: &OpenFile, part: Part, starts: &[u64]) -> (Result<Report, Error>, Vec<u8>) {
+    let mut memory = vec![0xEE; file.size() as usize];
+    let mut regions = Vec::new();
+    let mut rest = &mut memory[..];
+    let mut end = file.size();
+    for &start in starts.iter().rev() {
+        let (before, room) = rest.split_at_mut(start as usize);
+        regions.push(Region { range: start..end, room: Room::Host(room.into()) });
+        (rest, end) = (before, start);
     }
+    let landing = Landing::new(regions).unwrap();
+    let loaded = reader.load_to(vec![(file, part, landing)], &Loader::default(), &());
+    (loaded, memory)
+}
 
-    fn receive_in_place(&self, offset: u64, length: usize, fill: &mut Fill<'_>) -> Option<Result<(), ManifestError>> {
-        let mut room = self.0.lock().unwrap();
-        room.1 += length;
-        Some(fill(&mut room.0[offset as usize..][..length]))
+/// Every kind of signature, and whether it lists tensors.
+fn kinds() -> Vec<SignOptions> {
+    let blake3 = |annotate| SignOptions { hash: Algorithm::Blake3, annotate, ..SignOptions::default() };
+    vec![SignOptions::default(), plain(), blake3(true), blake3(false), sharded(65_537), sharded(524_289), sharded(10_000_000)]
+}
+
+#[test]
+fn bytes_land_where_they_are_wanted() {
+    for options in kinds() {
+        let signed = Signed::new(&options);
+        let reader = signed.reader();
+        let file = reader.open_file(&path(WEIGHTS)).unwrap();
+        let data = file.header().unwrap().tensors[0].range.start;
+        let bytes = signed.bytes(WEIGHTS);
+        for starts in [&[data][..], &[data, data + 1, data + 1_000_000], &[0, 7, data, file.size() - 1]] {
+            let (loaded, memory) = land(&reader, &file, Part::Whole, starts);
+            let report = loaded.unwrap();
+            // The head, of which tensors' digests say nothing, was checked when it was parsed.
+            let landed = if options.annotate { data } else { starts[0] } as usize;
+            assert!(memory[landed..] == bytes[landed..], "{options:?} {starts:?}");
+            assert!(memory[..starts[0] as usize].iter().all(|&byte| byte == 0xEE), "{options:?} {starts:?}");
+            assert!(report.cached + report.queued + report.direct >= file.size() - data);
+        }
     }
 }
 
 #[test]
-fn bytes_are_read_where_they_are_wanted() {
+fn only_what_has_a_digest_lands() {
     let signed = Signed::new(&SignOptions::default());
-    let load = |part| -> Result<Verified<Vec<Room>>, Error> {
+    let reader = signed.reader();
+    let file = reader.open_file(&path(WEIGHTS)).unwrap();
+    let tensors = &file.header().unwrap().tensors;
+    for (place, tensor) in tensors.iter().enumerate() {
+        let (loaded, memory) = land(&reader, &file, Part::Tensor(place), &[0]);
+        loaded.unwrap();
+        let range = tensor.range.start as usize..tensor.range.end as usize;
+        assert!(memory[range.clone()] == signed.bytes(WEIGHTS)[range.clone()]);
+        let others = memory[..range.start].iter().chain(&memory[range.end..]);
+        assert!(others.into_iter().all(|&byte| byte == 0xEE), "nobody asked for the others");
+    }
+    // A place beyond the last tensor.
+    assert_eq!(refused(land(&reader, &file, Part::Tensor(tensors.len()), &[0]).0), differs(ChangedFile));
+}
+
+#[test]
+fn nothing_stays_of_what_is_not_the_signed_file() {
+    for options in kinds() {
+        let signed = Signed::new(&options);
+        let honest = signed.bytes(WEIGHTS);
+        // After the file was opened, as a load would find it: its times are other ones.
+        for change in [
+            &(|bytes: &mut Vec<u8>| bytes[700_000] ^= 1) as &dyn Fn(&mut Vec<u8>),
+            &|bytes| bytes.truncate(1_000_000),
+            &|bytes| bytes.push(0),
+            &|bytes| bytes[9] ^= 1,
+        ] {
+            let reader = signed.reader();
+            let file = reader.open_file(&path(WEIGHTS)).unwrap();
+            signed.change(WEIGHTS, change);
+            let data = file.header().unwrap().tensors[0].range.start;
+            let (loaded, memory) = land(&reader, &file, Part::Whole, &[data]);
+            assert_eq!(refused(loaded), error("file_changed_while_read"), "{options:?}");
+            assert!(memory[data as usize..].iter().all(|&byte| byte == 0), "{options:?}: it is wiped");
+            signed.write(WEIGHTS, &honest);
+        }
+        // Before it was opened: the digests differ.
+        signed.change(WEIGHTS, |bytes| bytes[700_000] ^= 1);
         let reader = signed.reader();
-        let file = reader.open_file(&path(WEIGHTS))?;
-        let room = Room(Mutex::new((vec![0; file.size() as usize], 0)));
-        reader.load(vec![(&file, part, room)], &())
-    };
-    let room = |part| load(part).unwrap().into_value().remove(0).0.into_inner().unwrap();
-    let (bytes, in_place) = room(Part::Whole);
-    assert!(bytes == signed.bytes(WEIGHTS));
-    assert!(in_place > 1_000_000, "{in_place} bytes were read in place");
-    let (bytes, in_place) = room(Part::Tensor(0));
-    assert_eq!((in_place, bytes[bytes.len() - 999..].iter().all(|&byte| byte == 0)), (1_300_001, true));
-    signed.change(WEIGHTS, |bytes| bytes[700_000] ^= 1);
-    assert_eq!(refused(load(Part::Whole)), differs(ChangedTensor));
+        let file = reader.open_file(&path(WEIGHTS)).unwrap();
+        let data = file.header().unwrap().tensors[0].range.start;
+        let (loaded, memory) = land(&reader, &file, Part::Whole, &[data, data + 5]);
+        assert_eq!(refused(loaded), differs(if options.annotate { ChangedTensor } else { ChangedFile }), "{options:?}");
+        assert!(memory[data as usize..].iter().all(|&byte| byte == 0), "{options:?}: it is wiped");
+        signed.write(WEIGHTS, &honest);
+        let reader = signed.reader();
+        let file = reader.open_file(&path(WEIGHTS)).unwrap();
+        assert!(land(&reader, &file, Part::Whole, &[data]).0.is_ok(), "the next load works");
+    }
 }
 
 const SHARDS: [&str; 2] = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];

@@ -20,7 +20,7 @@ pub fn run(arguments: &Verify, output: &Output) -> anyhow::Result<ExitCode> {
         ignore: inside_model(&arguments.model, &arguments.ignore)?,
         allow_unsigned: arguments.ignore_unsigned_files,
     };
-    let trust = Trust::read(arguments)?;
+    let trust = Trust::read(&arguments.trust, &arguments.model)?;
     let verifier = trust.verifier()?;
     let progress = Progress::new(output);
     let verified = sentry::verify_model(&arguments.model, &*verifier, &options, &progress)?;

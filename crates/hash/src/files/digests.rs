@@ -1,15 +1,15 @@
-//! Which units of a file are read, and which digests each of them feeds.
+//! Digests of one file, in the making as its bytes are read.
 
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard};
 
-use super::{Request, UNIT};
+use super::Request;
 use crate::tree::{Joiner, Tree};
 use crate::{Digest, HashError, Hasher};
 
-/// The digests of one file in the making.
-pub struct Plan {
-    /// The bytes read, in units of [`UNIT`].
+/// The digests of one file in the making, which may be fed from several threads.
+pub struct Digests {
+    /// The bytes that are wanted.
     span: Range<u64>,
     /// One for every request, in the same order.
     states: Vec<State>,
@@ -19,9 +19,9 @@ pub struct Plan {
     trees: Trees,
 }
 
-/// Finds the tree requests that a unit feeds, in time logarithmic in their number.
+/// Finds the tree requests that some bytes feed, in time logarithmic in their number.
 struct Trees {
-    /// Requests (by index) for the whole span: every unit feeds them.
+    /// Requests (by index) for the whole span: all bytes feed them.
     whole: Vec<usize>,
     /// The other requests (by index), by the start of their ranges.
     by_start: Vec<usize>,
@@ -42,8 +42,8 @@ enum InMaking {
     Done(Digest),
 }
 
-impl Plan {
-    /// Plans the read that serves all `requests`.
+impl Digests {
+    /// Begins all `requests`.
     pub fn new(requests: Vec<Request>) -> Self {
         let start = requests.iter().map(|r| r.range.start).min().unwrap_or(0);
         let end = requests.iter().map(|r| r.range.end).max().unwrap_or(0);
@@ -52,15 +52,9 @@ impl Plan {
         Self { trees: Trees::new(&span, &requests, trees), serial, states: requests.into_iter().map(State::new).collect(), span }
     }
 
-    /// How many units there are to read.
-    pub fn units(&self) -> u64 {
-        (self.span.end - self.span.start).div_ceil(UNIT as u64)
-    }
-
-    /// The byte range of one unit.
-    pub fn unit(&self, index: u64) -> Range<u64> {
-        let start = self.span.start + index * UNIT as u64;
-        start..self.span.end.min(start + UNIT as u64)
+    /// From the first to the last byte that is wanted.
+    pub fn span(&self) -> Range<u64> {
+        self.span.clone()
     }
 
     /// Whether some digest wants its bytes in order.
@@ -68,17 +62,20 @@ impl Plan {
         !self.serial.is_empty()
     }
 
-    /// Whether some digest takes this unit in any order.
-    pub fn has_tree_work(&self, unit: u64) -> bool {
-        self.trees.fed_by(&self.unit(unit), &self.states).next().is_some()
+    /// Whether some digest takes these bytes in any order.
+    pub fn takes_in_any_order(&self, range: &Range<u64>) -> bool {
+        self.trees.fed_by(range, &self.states).next().is_some()
     }
 
-    /// Feeds one unit to the digests that take it in any order; each unit once.
-    pub fn feed_trees(&self, unit: u64, bytes: &[u8]) -> Result<(), HashError> {
-        let unit = self.unit(unit);
-        for state in self.trees.fed_by(&unit, &self.states) {
-            let (offset, part) = state.part(&unit, bytes);
-            // Hashed outside of the lock, which other threads want for their units.
+    /// Feeds bytes, which begin at `offset` of the file, to the digests that take them in any order; each byte once.
+    ///
+    /// # Errors
+    /// [`HashError::PieceOverlap`] if some were fed before.
+    pub fn feed_trees(&self, offset: u64, bytes: &[u8]) -> Result<(), HashError> {
+        let read = range_of(offset, bytes);
+        for state in self.trees.fed_by(&read, &self.states) {
+            let (offset, part) = state.part(&read, bytes);
+            // Hashed outside of the lock, which other threads want for their bytes.
             let Some(tree) = state.tree else { continue };
             let hashed = tree.piece(state.range.end - state.range.start, offset, part)?;
             if let InMaking::Tree(Some(joiner)) = &mut *state.lock() {
@@ -88,32 +85,35 @@ impl Plan {
         Ok(())
     }
 
-    /// Feeds one unit to the digests that want their bytes in order; the units in order.
-    pub fn feed_serial(&self, unit: u64, bytes: &[u8]) {
-        let unit = self.unit(unit);
+    /// Feeds bytes to the digests that want them in order; from the span's first byte to its last.
+    pub fn feed_serial(&self, offset: u64, bytes: &[u8]) {
+        let read = range_of(offset, bytes);
         for &index in &self.serial {
-            let (_, part) = self.states[index].part(&unit, bytes);
+            let (_, part) = self.states[index].part(&read, bytes);
             if let InMaking::Serial(Some(hasher)) = &mut *self.states[index].lock() {
                 hasher.update(part);
             }
         }
     }
 
-    /// As [`Plan::feed_serial`] for units of two files at once, which is faster for some hashes.
-    pub fn feed_serial_pair(&self, unit: u64, bytes: &[u8], other: &Self, other_unit: u64, other_bytes: &[u8]) {
+    /// As [`Digests::feed_serial`] for bytes of two files at once, which is faster for some hashes.
+    pub fn feed_serial_pair(&self, offset: u64, bytes: &[u8], other: &Self, other_offset: u64, other_bytes: &[u8]) {
         let ([index], [other_index]) = (&self.serial[..], &other.serial[..]) else {
-            self.feed_serial(unit, bytes);
-            return other.feed_serial(other_unit, other_bytes);
+            self.feed_serial(offset, bytes);
+            return other.feed_serial(other_offset, other_bytes);
         };
         let (state, other_state) = (&self.states[*index], &other.states[*other_index]);
-        let (_, part) = state.part(&self.unit(unit), bytes);
-        let (_, other_part) = other_state.part(&other.unit(other_unit), other_bytes);
+        let (_, part) = state.part(&range_of(offset, bytes), bytes);
+        let (_, other_part) = other_state.part(&range_of(other_offset, other_bytes), other_bytes);
         if let (InMaking::Serial(Some(hasher)), InMaking::Serial(Some(other))) = (&mut *state.lock(), &mut *other_state.lock()) {
             hasher.update_pair(part, other, other_part);
         }
     }
 
-    /// The digests, in the order of the requests, once every unit was fed.
+    /// The digests, in the order of the requests, once every byte was fed.
+    ///
+    /// # Errors
+    /// [`HashError::Incomplete`] for a tree that lacks some.
     pub fn finish(&self) -> Result<Vec<Digest>, HashError> {
         self.states.iter().map(State::finish).collect()
     }
@@ -132,13 +132,13 @@ impl Trees {
         Self { whole, by_start, furthest_end }
     }
 
-    fn fed_by<'a>(&'a self, unit: &Range<u64>, states: &'a [State]) -> impl Iterator<Item = &'a State> + use<'a> {
-        let (unit_start, unit_end) = (unit.start, unit.end);
-        let first = self.furthest_end.partition_point(|&end| end <= unit_start);
-        let last = self.by_start.partition_point(|&index| states[index].range.start < unit_end);
+    fn fed_by<'a>(&'a self, read: &Range<u64>, states: &'a [State]) -> impl Iterator<Item = &'a State> + use<'a> {
+        let (read_start, read_end) = (read.start, read.end);
+        let first = self.furthest_end.partition_point(|&end| end <= read_start);
+        let last = self.by_start.partition_point(|&index| states[index].range.start < read_end);
         let near = &self.by_start[first..last.max(first)];
         let whole = self.whole.iter().map(|&index| &states[index]);
-        whole.chain(near.iter().map(|&index| &states[index]).filter(move |state| state.range.end > unit_start))
+        whole.chain(near.iter().map(|&index| &states[index]).filter(move |state| state.range.end > read_start))
     }
 }
 
@@ -157,11 +157,11 @@ impl State {
         self.digest.lock().expect("no thread panics while it holds this lock")
     }
 
-    /// The part of a unit that lies in this digest's range, and its offset there.
-    fn part<'a>(&self, unit: &Range<u64>, bytes: &'a [u8]) -> (u64, &'a [u8]) {
-        let start = self.range.start.clamp(unit.start, unit.end);
-        let end = self.range.end.clamp(start, unit.end);
-        let part = &bytes[(start - unit.start) as usize..(end - unit.start) as usize];
+    /// The part of what was read that lies in this digest's range, and its offset there.
+    fn part<'a>(&self, read: &Range<u64>, bytes: &'a [u8]) -> (u64, &'a [u8]) {
+        let start = self.range.start.clamp(read.start, read.end);
+        let end = self.range.end.clamp(start, read.end);
+        let part = &bytes[(start - read.start) as usize..(end - read.start) as usize];
         (start.saturating_sub(self.range.start), part)
     }
 
@@ -169,10 +169,14 @@ impl State {
         let mut slot = self.lock();
         let digest = match &mut *slot {
             InMaking::Done(digest) => *digest,
-            InMaking::Serial(hasher) => hasher.take().expect("a plan is finished once").finish(),
-            InMaking::Tree(joiner) => joiner.take().expect("a plan is finished once").finish()?,
+            InMaking::Serial(hasher) => hasher.take().expect("digests are finished once").finish(),
+            InMaking::Tree(joiner) => joiner.take().expect("digests are finished once").finish()?,
         };
         *slot = InMaking::Done(digest);
         Ok(digest)
     }
+}
+
+fn range_of(offset: u64, bytes: &[u8]) -> Range<u64> {
+    offset..offset + bytes.len() as u64
 }

@@ -1,12 +1,13 @@
 //! The threads that read and hash.
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 
-use super::plan::Plan;
+use super::digests::Digests;
 use super::{FileJob, Progress, UNIT};
 use crate::HashError;
 
@@ -84,9 +85,9 @@ struct PoolState<J: FileJob> {
 /// A file that is being read.
 struct Reading<J: FileJob> {
     job: usize,
-    file: File,
+    file: Arc<File>,
     context: J::Context,
-    plan: Plan,
+    digests: Digests,
     next_unit: AtomicU64,
     /// Parts of the work that are not done; whoever does the last one finishes the file.
     remaining: AtomicU64,
@@ -170,15 +171,15 @@ where
     /// Opens a job's file; returns it if it must be read in order.
     fn open(&self, job: usize) -> Result<Option<Arc<Reading<J>>>, J::Error> {
         let opened = self.jobs[job].open()?;
-        let plan = Plan::new(opened.requests);
-        let is_serial = plan.is_serial();
+        let digests = Digests::new(opened.requests);
+        let is_serial = digests.is_serial();
         // A serial file has one part more: the ordered pass itself, which comes after all units.
-        let parts = plan.units() + u64::from(is_serial);
+        let parts = units(&digests) + u64::from(is_serial);
         let reading = Arc::new(Reading {
             job,
             file: opened.file,
             context: opened.context,
-            plan,
+            digests,
             next_unit: AtomicU64::new(0),
             remaining: AtomicU64::new(parts),
             ahead: Mutex::new(Ahead::Nothing),
@@ -222,7 +223,7 @@ where
 
     /// Reads the next unit of one or two files that are read in order.
     fn read_next_units(&self, lanes: &[Arc<Reading<J>>]) -> Result<(), J::Error> {
-        let mut units = Vec::with_capacity(lanes.len());
+        let mut read = Vec::with_capacity(lanes.len());
         for reading in lanes {
             let Some(unit) = reading.take_unit() else { continue };
             let buffer = match self.arrived(reading) {
@@ -230,15 +231,15 @@ where
                 None => self.read_and_feed(reading, unit)?,
             };
             self.offer(reading, unit + 1);
-            units.push((reading, unit, buffer));
+            read.push((&reading.digests, reading.unit(unit).start, buffer));
         }
-        match &units[..] {
-            [(one, unit, buffer), (other, other_unit, other_buffer)] => {
-                one.plan.feed_serial_pair(*unit, buffer, &other.plan, *other_unit, other_buffer);
+        match &read[..] {
+            [(one, offset, buffer), (other, other_offset, other_buffer)] => {
+                one.feed_serial_pair(*offset, buffer, other, *other_offset, other_buffer);
             }
-            units => units.iter().for_each(|(reading, unit, buffer)| reading.plan.feed_serial(*unit, buffer)),
+            all => all.iter().for_each(|(digests, offset, buffer)| digests.feed_serial(*offset, buffer)),
         }
-        self.lock().buffers.extend(units.into_iter().map(|(_, _, buffer)| buffer));
+        self.lock().buffers.extend(read.into_iter().map(|(_, _, buffer)| buffer));
         Ok(())
     }
 
@@ -261,7 +262,7 @@ where
     /// Lets an idle thread read the next unit of a file, and hash what needs no order, while this one hashes the last.
     /// Only reading ahead would not pay: bytes that another core has read are slower to get at.
     fn offer(&self, reading: &Arc<Reading<J>>, unit: u64) {
-        if unit >= reading.plan.units() || !reading.plan.has_tree_work(unit) {
+        if unit >= units(&reading.digests) || !reading.digests.takes_in_any_order(&reading.unit(unit)) {
             return;
         }
         let mut state = self.lock();
@@ -306,32 +307,22 @@ where
     /// Reads a unit, passes it on, and feeds it to the digests that take it in any order.
     fn read_and_feed(&self, reading: &Reading<J>, unit: u64) -> Result<Vec<u8>, J::Error> {
         let buffer = self.read(reading, unit)?;
-        self.jobs[reading.job].receive(&reading.context, reading.plan.unit(unit).start, &buffer)?;
-        reading.plan.feed_trees(unit, &buffer)?;
+        let start = reading.unit(unit).start;
+        self.jobs[reading.job].receive(&reading.context, start, &buffer)?;
+        reading.digests.feed_trees(start, &buffer)?;
         self.part_done(reading)?;
         Ok(buffer)
     }
 
     /// Reads a unit that no digest wants in order.
     fn read_unit(&self, reading: &Arc<Reading<J>>, unit: u64) -> Result<(), J::Error> {
-        let range = reading.plan.unit(unit);
-        let mut fill = |room: &mut [u8]| {
-            self.read_exact(reading, range.start, room)?;
-            Ok(reading.plan.feed_trees(unit, room)?)
-        };
-        let length = (range.end - range.start) as usize;
-        match self.jobs[reading.job].receive_in_place(&reading.context, range.start, length, &mut fill) {
-            Some(filled) => filled.and_then(|()| self.part_done(reading)),
-            None => {
-                let buffer = self.read_and_feed(reading, unit)?;
-                self.lock().buffers.push(buffer);
-                Ok(())
-            }
-        }
+        let buffer = self.read_and_feed(reading, unit)?;
+        self.lock().buffers.push(buffer);
+        Ok(())
     }
 
     fn read(&self, reading: &Reading<J>, unit: u64) -> Result<Vec<u8>, J::Error> {
-        let range = reading.plan.unit(unit);
+        let range = reading.unit(unit);
         let length = (range.end - range.start) as usize;
         let mut buffer = self.lock().buffers.pop().unwrap_or_else(|| Vec::with_capacity(UNIT));
         // Keeps what a used buffer holds, so that only a new one is zeroed.
@@ -351,7 +342,7 @@ where
     }
 
     fn finish(&self, reading: &Reading<J>) -> Result<(), J::Error> {
-        let digests = reading.plan.finish()?;
+        let digests = reading.digests.finish()?;
         let output = self.jobs[reading.job].finish(&reading.file, &reading.context, digests)?;
         self.lock().outputs[reading.job] = Some(output);
         Ok(())
@@ -388,9 +379,16 @@ impl<J: FileJob> PoolState<J> {
 }
 
 impl<J: FileJob> Reading<J> {
+    /// The byte range of one unit.
+    fn unit(&self, index: u64) -> Range<u64> {
+        let span = self.digests.span();
+        let start = span.start + index * UNIT as u64;
+        start..span.end.min(start + UNIT as u64)
+    }
+
     /// Whether every unit has been taken.
     fn is_read(&self) -> bool {
-        self.next_unit.load(Ordering::Relaxed) >= self.plan.units()
+        self.next_unit.load(Ordering::Relaxed) >= units(&self.digests)
     }
 
     fn ahead(&self) -> MutexGuard<'_, Ahead<J::Error>> {
@@ -399,8 +397,14 @@ impl<J: FileJob> Reading<J> {
 
     fn take_unit(&self) -> Option<u64> {
         let unit = self.next_unit.fetch_add(1, Ordering::Relaxed);
-        (unit < self.plan.units()).then_some(unit)
+        (unit < units(&self.digests)).then_some(unit)
     }
+}
+
+/// How many units there are to read.
+fn units(digests: &Digests) -> u64 {
+    let span = digests.span();
+    (span.end - span.start).div_ceil(UNIT as u64)
 }
 
 /// Wakes the thread that waits for a unit; if none was read, it reads by itself.

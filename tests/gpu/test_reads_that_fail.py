@@ -1,0 +1,76 @@
+"""A load whose reads fail, are late or end early returns no data, and the next one in the process works."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sentry
+import torch
+from safetensors.torch import save_file
+
+# Loads once with faults and once without; prints what came of both.
+CHILD = """
+import os, sys, torch, sentry
+folder, public = sys.argv[1:]
+trust = sentry.PublicKey(public)
+before = torch.cuda.memory_allocated()
+def load():
+    try:
+        tensors = sentry.load_model(folder, trust=trust, device="cuda:0")
+    except sentry.Error as error:
+        assert torch.cuda.memory_allocated() == before, "memory was not given back"
+        return error.code
+    return "right" if all(bool((tensor == int(name)).all()) for name, tensor in tensors.items()) else "WRONG"
+first = load()
+os.environ.pop("READ_FAULTS")
+import ctypes
+ctypes.CDLL(None).unsetenv(b"READ_FAULTS")
+print(first, load())
+"""
+
+
+@pytest.fixture(scope="module")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The faulty reads, compiled."""
+    library = tmp_path_factory.mktemp("shim") / "read_faults.so"
+    source = Path(__file__).with_name("read_faults.c")
+    subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    return library
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, key: sentry.PrivateKey) -> Path:
+    """Tensors of 16 MiB that are full of their names, in two files."""
+    folder = tmp_path_factory.mktemp("model")
+    for part in range(2):
+        tensors = {str(2 * part + number): torch.full((1 << 22,), float(2 * part + number)) for number in range(2)}
+        save_file(tensors, folder / f"model-0000{part + 1}-of-00002.safetensors")
+    index = {str(name): f"model-0000{name // 2 + 1}-of-00002.safetensors" for name in range(4)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    (folder.parent / "publisher.pub").write_text(key.public_key.pem)
+    return folder
+
+
+@pytest.mark.parametrize("signature", ["tensors", "sha256"])
+@pytest.mark.parametrize(
+    ("faults", "outcome"),
+    [
+        *[(f"error:{number}", "io") for number in (1, 2, 3, 9, 17, 30)],
+        *[(f"end:{number}", "file_changed_while_read") for number in (1, 5, 20)],
+        *[(f"wrong:{number}", "model_differs") for number in (1, 8, 25)],
+        ("short:3", "right"),
+        ("delay:0", "right"),
+    ],
+)
+def test_nothing_comes_back(model: Path, key: sentry.PrivateKey, shim: Path, signature: str, faults: str, outcome: str) -> None:
+    sentry.sign_model(model, key=key, annotate=signature == "tensors")
+    environment = {**os.environ, "LD_PRELOAD": str(shim), "READ_FAULTS": faults}
+    command = [sys.executable, "-c", CHILD, str(model), str(model.parent / "publisher.pub")]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == [outcome, "right"]
