@@ -42,17 +42,18 @@ CHECKED_BY = {
 
 def weights() -> dict[str, torch.Tensor]:
     """Many types and shapes, from nothing to several units of reading."""
-    torch.manual_seed(7)
+    # Of its own: several threads ask for them at the same time.
+    source = torch.Generator().manual_seed(7)
     return {
-        "large": torch.randn(1500, 1501),
-        "half": torch.randn(701, 999).half(),
-        "bfloat": torch.randn(4097).bfloat16(),
+        "large": torch.randn(1500, 1501, generator=source),
+        "half": torch.randn(701, 999, generator=source).half(),
+        "bfloat": torch.randn(4097, generator=source).bfloat16(),
         "none": torch.empty(0, 4),
         "scalar": torch.tensor(3.5),
-        "mask": torch.rand(333) > 0.5,
-        "bytes": torch.randint(0, 255, (5_000_003,), dtype=torch.uint8),
+        "mask": torch.rand(333, generator=source) > 0.5,
+        "bytes": torch.randint(0, 255, (5_000_003,), dtype=torch.uint8, generator=source),
         "after.odd.bytes": torch.arange(1000),
-        **{f"layers.{number}.weight": torch.randn(50, 51) for number in range(300)},
+        **{f"layers.{number}.weight": torch.randn(50, 51, generator=source) for number in range(300)},
     }
 
 
@@ -141,10 +142,10 @@ def test_nothing_arrives_of_what_was_changed(
         return memory
 
     monkeypatch.setattr("sentry._allocate._torch_bytes", allocate)
-    for at in (size - 1, size // 2, size - 2_000_000):
+    for at in (size - 1, size // 2, size - 1_000_000):
         flip(file, at)
         error = rejected(lambda: sentry.load_model(folder, trust=trust, device="cuda:0"))
-        assert error.code == "model_differs" and "model-00002" in error.artifact
+        assert error.code == "model_differs" and error.differences[0].file == file.name
         # Wiped: between the regions of a buffer are the bytes that were there before, and nothing of the file.
         for memory in taken:
             assert set(memory.unique().tolist()) <= {0, 0xEE}
@@ -301,7 +302,7 @@ def test_files_that_are_not_in_memory(folder: Path, key: sentry.PrivateKey, trus
         loaded = sentry.load_model(here, trust=trust, device="cuda:0")
         same(loaded)
         assert set(loaded.verification.read_by) <= {"page cache", "io_uring", "O_DIRECT", "cuFile"}
-        flip(here / "model-00002-of-00002.safetensors", 3_000_000)
+        flip(here / "model-00002-of-00002.safetensors", 1_000_000)
         with open(here / "model-00002-of-00002.safetensors", "rb") as opened:
             os.fsync(opened.fileno())
             os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

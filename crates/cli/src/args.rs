@@ -29,6 +29,7 @@ pub enum Command {
     Inspect(Inspect),
     Diff(Diff),
     Policy(Policy),
+    Doctor(Doctor),
     Bench(Bench),
     Completions(Completions),
     Man(Man),
@@ -45,6 +46,7 @@ impl Command {
             | Self::Inspect(Inspect { json, .. })
             | Self::Diff(Diff { json, .. })
             | Self::Policy(Policy { command: PolicyCommand::Check(PolicyCheck { json, .. }) })
+            | Self::Doctor(Doctor { json, .. })
             | Self::Bench(Bench { command: BenchCommand::Gpu(BenchGpu { json, .. }) }) => *json,
             Self::Keygen(_) | Self::Completions(_) | Self::Man(_) => false,
         }
@@ -73,6 +75,7 @@ impl Command {
             Self::Hash(Hash { model, .. }) => (Some(model), None),
             Self::Diff(Diff { signature, model, .. }) => (Some(model), Some(signature.clone())),
             Self::Inspect(Inspect { signature, .. }) => (None, Some(signature.clone())),
+            Self::Doctor(Doctor { model, .. }) => (model.as_ref(), None),
             Self::Policy(_) | Self::Bench(_) | Self::Keygen(_) | Self::Completions(_) | Self::Man(_) => (None, None),
         };
         let failure = match self {
@@ -352,6 +355,23 @@ pub struct PolicyCheck {
     /// The artifact's name, such as acme/llama-3
     #[arg(value_name = "ARTIFACT")]
     pub artifact: String,
+    /// Print one JSON document on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Say what this machine has for loading, what it lacks, and how a model would be read
+///
+/// Each line is what an attempt showed. No signature is looked at, and nothing is loaded; nothing is verified by this.
+#[derive(Args)]
+#[command(after_help = "Exit codes: 0 whatever was found, 2 bad usage, or a model that cannot be listed.")]
+pub struct Doctor {
+    /// The model's directory or file
+    #[arg(value_name = "PATH")]
+    pub model: Option<PathBuf>,
+    /// Where a load would go to: cpu, cuda (or cuda:N), or auto for all GPUs that there are, and a load to the first
+    #[arg(long, value_name = "DEVICE", default_value_t = Device::Auto)]
+    pub device: Device,
     /// Print one JSON document on standard output
     #[arg(long)]
     pub json: bool,

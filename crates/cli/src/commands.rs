@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod diff;
+pub mod doctor;
 pub mod hash;
 pub mod inspect;
 pub mod keygen;

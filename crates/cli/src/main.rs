@@ -37,6 +37,7 @@ fn main() -> ExitCode {
         Command::Inspect(arguments) => commands::inspect::run(arguments, &output),
         Command::Diff(arguments) => commands::diff::run(arguments, &output),
         Command::Policy(arguments) => commands::policy::run(&arguments.command, &output),
+        Command::Doctor(arguments) => commands::doctor::run(arguments, &output),
         Command::Bench(arguments) => commands::bench::run(&arguments.command, &output),
         Command::Completions(arguments) => commands::shell::completions(arguments, &output),
         Command::Man(arguments) => commands::shell::man(arguments, &output),

@@ -24,6 +24,7 @@
 #![forbid(unsafe_code)]
 
 mod diff;
+mod doctor;
 mod error;
 mod hash;
 mod input;
@@ -37,6 +38,7 @@ mod timestamp;
 mod verify;
 
 pub use diff::{Comparison, diff};
+pub use doctor::{Diagnosis, diagnose};
 pub use error::{Error, Verdict};
 pub use hash::hash_model;
 pub use input::{
@@ -54,7 +56,10 @@ pub use verify::verify_model;
 pub use sentry_bundle::{Bundle, Material, Statement, TensorsStatement, uris};
 pub use sentry_cuda::{DeviceBytes, DeviceMemory, DeviceRoom, Gpu, GpuError, Share, Stream};
 pub use sentry_hash::{Algorithm, Backend, Cpu, Digest};
-pub use sentry_load::{HostRoom, Landing, Loader, Reading, Region, Report, Room};
+pub use sentry_load::{
+    CuFileError, FoundGpu, GpuFacts, HostRoom, Landing, Loader, Machine, NotDirect, Outlook, Reading, Refusal, Region, Report, Room,
+    Transport,
+};
 pub use sentry_manifest::load::{Part, Receiver};
 pub use sentry_manifest::safetensors::{Dtype, Header, TensorInfo};
 pub use sentry_manifest::{

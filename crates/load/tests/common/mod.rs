@@ -11,9 +11,9 @@ use sentry_hash::files::{FileJob, OpenedFile, Request};
 use sentry_hash::{Algorithm, Digest, HashError};
 use sentry_load::Landing;
 
-/// A file in a directory on disk, where it can be read around the page cache.
+/// A file in the working directory, which is on a disk, where it can be read around the page cache; /tmp may lie in memory.
 pub fn file(bytes: &[u8]) -> tempfile::NamedTempFile {
-    let file = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let file = tempfile::NamedTempFile::new_in(".").unwrap();
     std::fs::write(&file, bytes).unwrap();
     file
 }
