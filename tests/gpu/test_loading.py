@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -169,12 +170,14 @@ def test_other_faults_of_files(folder: Path, key: sentry.PrivateKey, trust: sent
         "a length beyond the file": (1 << 40).to_bytes(8, "little") + content[8:],
         "another model": content[: 8 + length] + bytes(len(content) - 8 - length),
     }
+    gc.collect()
     before = torch.cuda.memory_allocated()
     for what, bytes_ in spoiled.items():
         file.write_bytes(bytes_)
         with pytest.raises(sentry.VerificationError):
             sentry.load_model(folder, trust=trust, device="cuda:0")
             pytest.fail(what)
+        gc.collect()
         assert torch.cuda.memory_allocated() == before, what
     file.unlink()
     with pytest.raises(sentry.VerificationError):
