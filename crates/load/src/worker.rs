@@ -18,6 +18,7 @@ use sentry_hash::HashError;
 use sentry_hash::files::FileJob;
 
 use crate::buffers::{BUFFER, Buffer};
+use crate::cufile::Refusal;
 use crate::landing::Room;
 use crate::pipeline::{File, Run};
 use crate::plan::Unit;
@@ -178,7 +179,11 @@ where
             self.stream(room.gpu().ordinal())?.1.synchronize().map_err(HashError::from)?;
             let (mut offset, mut to, mut left) = region.part(range);
             while left > 0 {
-                let read = handle.read(room, to, offset, left).map_err(|error| file.job.read_error(offset, error))?;
+                let read = match handle.read(room, to, offset, left) {
+                    // It took the file and does not take this: the unit is read in another way, over whatever came of it.
+                    Err(error) if error.get_ref().is_some_and(|inner| inner.is::<Refusal>()) => return Ok(false),
+                    read => read.map_err(|error| file.job.read_error(offset, error))?,
+                };
                 if read == 0 {
                     return Err(file.job.read_error(offset, io::ErrorKind::UnexpectedEof.into()));
                 }
