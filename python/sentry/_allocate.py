@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
@@ -47,7 +48,7 @@ class Room:
     tensors: Callable[[], dict[str, Any]]
 
 
-class Allocator:
+class Allocator(ABC):
     """What makes room for tensors: each has memory of its own."""
 
     def file(self, file: SignedFile) -> Room:
@@ -56,9 +57,9 @@ class Allocator:
         regions = [region for room in rooms for region in room.regions]
         return Room(regions, lambda: {name: tensor for room in rooms for name, tensor in room.tensors().items()})
 
+    @abstractmethod
     def tensor(self, tensor: Tensor) -> Room:
         """Room for one tensor."""
-        raise NotImplementedError
 
     def streams(self) -> list[tuple[int, int]]:
         """The handle of the stream by which memory of each GPU may still be in use."""
