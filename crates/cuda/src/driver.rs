@@ -561,7 +561,7 @@ impl Drop for DeviceMemory {
     }
 }
 
-/// A page of the larger kind, in bytes: memory of so few pages is pinned six times as fast as what the driver allocates.
+/// A page of the larger kind, in bytes: memory of so few pages is pinned faster than what the driver allocates.
 const HUGE_PAGE: usize = 2 << 20;
 
 /// This machine's memory that a GPU copies from and to while the processor goes on. Any GPU may.
