@@ -86,3 +86,45 @@ impl Buffer {
 fn lock() -> MutexGuard<'static, Vec<PinnedMemory>> {
     KEPT.lock().expect("no thread panics while it holds this lock")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_begin_at_a_block() {
+        for _ in 0..5 {
+            let mut buffers = Buffer::some(None, 3).unwrap();
+            assert!(!buffers.is_empty() && buffers.len() <= 3);
+            for buffer in &mut buffers {
+                assert!((buffer.as_bytes().as_ptr().addr() as u64).is_multiple_of(BLOCK) && buffer.pinned().is_none());
+                assert_eq!((buffer.bytes().len(), buffer.as_bytes().len()), (BUFFER as usize, BUFFER as usize));
+            }
+        }
+    }
+
+    #[cfg(feature = "device-tests")]
+    #[test]
+    fn pinned_buffers_are_apart_and_are_used_again() {
+        let gpu = Gpu::open(0).unwrap();
+        let addresses = |buffers: &[Buffer]| {
+            let mut addresses: Vec<usize> = buffers.iter().map(|buffer| buffer.as_bytes().as_ptr().addr()).collect();
+            addresses.sort_unstable();
+            addresses
+        };
+        let mut buffers = Buffer::some(Some(gpu), 3).unwrap();
+        let first = addresses(&buffers);
+        assert_eq!(first.len(), 3);
+        assert!(first.iter().all(|address| (*address as u64).is_multiple_of(BLOCK)));
+        assert!(first.windows(2).all(|pair| pair[0] + BUFFER as usize <= pair[1]), "{first:?}");
+        for (byte, buffer) in (1..).zip(&mut buffers) {
+            buffer.bytes().fill(byte);
+        }
+        assert!((1..).zip(&buffers).all(|(byte, buffer)| buffer.as_bytes().iter().all(|&found| found == byte)));
+        buffers.into_iter().for_each(Buffer::give_back);
+        // No other test of this program takes some.
+        let again = [Buffer::some(Some(gpu), 1).unwrap(), Buffer::some(Some(gpu), 5).unwrap()].map(|buffers| addresses(&buffers));
+        assert_eq!((again[0].len(), again[1].len()), (1, 2));
+        assert!(again.iter().flatten().all(|address| first.contains(address)), "{again:?} {first:?}");
+    }
+}

@@ -95,6 +95,11 @@ impl Loader<'_> {
     where
         J::Error: From<HashError>,
     {
-        pipeline::load(self, jobs, landing, progress)
+        let loaded = pipeline::load(self, jobs, landing, progress);
+        if loaded.is_err() {
+            // A landing is about to be wiped, perhaps one that no copy has waited for.
+            self.after.iter().for_each(|(_, stream)| drop(stream.synchronize()));
+        }
+        loaded
     }
 }

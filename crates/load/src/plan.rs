@@ -196,3 +196,113 @@ mod tests {
         assert_eq!(on_cores, [0, 1, 2]);
     }
 }
+
+/// Over the emulated driver, or on GPUs: a region on a GPU has to name one.
+#[cfg(all(test, feature = "device-tests"))]
+mod device_tests {
+    #![allow(unsafe_code)]
+
+    use sentry_cuda::DeviceRoom;
+
+    use super::*;
+    use crate::landing::Room;
+
+    /// Numbers that look random and are the same each time.
+    struct Numbers(u64);
+
+    impl Numbers {
+        fn below(&mut self, end: u64) -> u64 {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (self.0 >> 33) % end
+        }
+
+        /// The length of a region or a tensor.
+        fn length(&mut self) -> u64 {
+            let most = [1, 1000, 300_000, UNIT, 4 * UNIT][self.below(5) as usize];
+            1 + self.below(most)
+        }
+    }
+
+    /// Room at addresses where nothing is: a plan touches none.
+    fn region(range: Range<u64>, gpu: Option<&'static Gpu>) -> Region<'static> {
+        let length = range.end - range.start;
+        // SAFETY: nobody writes to it, as the landing is kept.
+        let room = match gpu {
+            Some(gpu) => Room::Device(unsafe { DeviceRoom::new(gpu, 1 << 20, length) }),
+            None => Room::Host(unsafe { crate::HostRoom::new(1 << 20, length) }),
+        };
+        Region { range, room }
+    }
+
+    /// Regions on GPUs and not, with gaps, one after the other; their end.
+    fn landing(numbers: &mut Numbers, gpus: &[&'static Gpu]) -> (Landing<'static>, u64) {
+        let (mut regions, mut end) = (Vec::new(), 0);
+        for _ in 0..1 + numbers.below(6) {
+            let start = end + [0, 0, numbers.below(5000)][numbers.below(3) as usize];
+            end = start + numbers.length();
+            regions.push(region(start..end, gpus.get(numbers.below(gpus.len() as u64 + 1) as usize).copied()));
+        }
+        (Landing::new(regions).unwrap(), end)
+    }
+
+    fn requests(numbers: &mut Numbers, size: u64) -> Vec<Request> {
+        let (mut requests, mut start) = (Vec::new(), numbers.below(100));
+        while start < size {
+            let end = size.min(start + numbers.length());
+            let algorithm = Algorithm::ALL[numbers.below(Algorithm::ALL.len() as u64) as usize];
+            requests.push(Request { range: start..end, algorithm });
+            // Some overlap, some abut, some leave a gap.
+            start = [end, end, end + numbers.below(9000), end - numbers.below(end - start)][numbers.below(4) as usize];
+        }
+        requests
+    }
+
+    #[test]
+    fn any_file_anywhere_is_cut_as_its_digests_and_places_allow() {
+        let gpus: Vec<_> = (0..Gpu::count().unwrap().min(2)).map(|ordinal| Gpu::open(ordinal).unwrap()).collect();
+        let numbers = &mut Numbers(7);
+        let mut on_gpus = 0;
+        for _ in 0..2000 {
+            let (landing, size) = landing(numbers, &gpus);
+            let requests = requests(numbers, size);
+            let Split { messages, on_cores } = split(&requests, &landing);
+            on_gpus += messages.len();
+
+            // Each digest is computed in one place.
+            let mut all: Vec<usize> = messages.iter().map(|message| message.request).chain(on_cores).collect();
+            all.sort_unstable();
+            assert_eq!(all, (0..requests.len()).collect::<Vec<_>>());
+            assert!(messages.is_sorted_by(|one, next| one.range.end <= next.range.start), "{messages:?}");
+            for message in &messages {
+                let Request { range, algorithm } = &requests[message.request];
+                assert_eq!((range, *algorithm), (&message.range, message.algorithm));
+                assert_eq!(message.block, TreeHasher::block_len_of(*algorithm).unwrap());
+                let [one] = landing.regions_in(range) else { panic!("{range:?} lies in several regions") };
+                assert!(one.room.device().is_some() && one.range.start <= range.start && range.end <= one.range.end);
+            }
+
+            // Every wanted byte is in one unit, and each unit has one GPU and whole blocks.
+            for span in wanted(&requests) {
+                let units = units(span.clone(), &messages, &landing);
+                let ends = units.iter().map(|unit| unit.end);
+                assert!(
+                    std::iter::once(span.start).chain(ends.clone()).eq(units.iter().map(|unit| unit.start).chain([span.end])),
+                    "{units:?}"
+                );
+                for unit in &units {
+                    assert!(unit.start < unit.end && unit.end - unit.start <= UNIT);
+                    let mut ordinals = landing.regions_in(unit).iter().filter_map(|region| Some(region.room.device()?.gpu().ordinal()));
+                    let first = ordinals.next();
+                    assert!(ordinals.all(|ordinal| Some(ordinal) == first), "{unit:?} goes to several GPUs");
+                    for (_, message) in messages_in(&messages, unit) {
+                        let is_cut = |at: u64| (message.range.start + 1..message.range.end).contains(&at);
+                        let is_whole = |at: u64| !is_cut(at) || (at - message.range.start).is_multiple_of(message.block);
+                        assert!(is_whole(unit.start) && is_whole(unit.end), "{unit:?} {message:?}");
+                    }
+                }
+            }
+            landing.keep();
+        }
+        assert!(on_gpus > 1000, "{on_gpus}");
+    }
+}

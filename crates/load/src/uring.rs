@@ -92,6 +92,9 @@ fn retried<T>(call: impl Fn() -> io::Result<T>) -> io::Result<T> {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::os::fd::OwnedFd;
+    use std::thread;
+    use std::time::Duration;
 
     use super::*;
 
@@ -118,5 +121,31 @@ mod tests {
         // SAFETY: as above.
         unsafe { queue.read(&file, 0, rooms[0].as_mut_ptr(), 7, 9) }.unwrap();
         assert!(queue.wait().unwrap().read.is_err());
+    }
+
+    #[test]
+    fn a_queue_that_goes_waits_for_its_reads() {
+        let Ok(mut queue) = Queue::new(2) else { return };
+        let (reader, mut writer) = io::pipe().unwrap();
+        let reader = File::from(OwnedFd::from(reader));
+        let mut rooms = [[0_u8; 3], [0; 3], [0; 3]];
+        for (token, room) in (0..2).zip(&mut rooms) {
+            // SAFETY: the rooms outlive the queue.
+            unsafe { queue.read(&reader, 0, room.as_mut_ptr(), 3, token) }.unwrap();
+        }
+        // SAFETY: as above.
+        assert!(unsafe { queue.read(&reader, 0, rooms[2].as_mut_ptr(), 3, 2) }.is_err(), "there is room for two");
+        assert_eq!(queue.in_flight(), 2);
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                for bytes in [b"abc", b"def"] {
+                    thread::sleep(Duration::from_millis(50));
+                    writer.write_all(bytes).unwrap();
+                }
+            });
+            drop(queue);
+            rooms.sort_unstable();
+            assert_eq!(rooms, [[0; 3], *b"abc", *b"def"]);
+        });
     }
 }

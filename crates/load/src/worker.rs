@@ -78,18 +78,12 @@ where
         Self { run, queue, slots: Vec::new(), free: Vec::new(), copying: VecDeque::new(), streams }
     }
 
-    /// Takes work until there is none. When it is over, nothing is read or copied any more.
+    /// Takes work until there is none, and lets all of it come to its end.
     pub fn work(mut self) -> Result<(), J::Error> {
-        let done = self.work_on();
-        let drained = match done {
-            Ok(()) => self.drain(),
-            // The reads are waited for when the queue goes.
-            Err(_) => self.synchronize(),
-        };
-        if drained.is_ok() && done.is_ok() {
-            self.slots.drain(..).for_each(|slot| slot.buffer.give_back());
-        }
-        done.and(drained)
+        self.work_on()?;
+        self.drain()?;
+        self.slots.drain(..).for_each(|slot| slot.buffer.give_back());
+        Ok(())
     }
 
     fn work_on(&mut self) -> Result<(), J::Error> {
@@ -182,7 +176,10 @@ where
                 let read = match handle.read(room, to, offset, left) {
                     // It took the file and does not take this: the unit is read in another way, over whatever came of it.
                     Err(error) if error.get_ref().is_some_and(|inner| inner.is::<Refusal>()) => return Ok(false),
-                    read => read.map_err(|error| file.job.read_error(offset, error))?,
+                    read => read.map_err(|error| match error.downcast::<GpuError>() {
+                        Ok(error) => HashError::from(error).into(),
+                        Err(error) => file.job.read_error(offset, error),
+                    })?,
                 };
                 if read == 0 {
                     return Err(file.job.read_error(offset, io::ErrorKind::UnexpectedEof.into()));
@@ -351,11 +348,14 @@ where
             self.wait_for_one()?;
         }
     }
+}
 
-    /// Waits for all copies, whatever became of them.
-    fn synchronize(&mut self) -> Result<(), J::Error> {
-        let waited = self.streams.iter().flatten().map(Stream::synchronize).fold(Ok(()), Result::and);
-        Ok(waited.map_err(HashError::from)?)
+/// When it is over, nothing is read or copied any more, also where it failed or panicked: what landed is about to be wiped.
+impl<J: FileJob> Drop for Worker<'_, '_, '_, '_, '_, J> {
+    fn drop(&mut self) {
+        // The reads are waited for when the queue goes. What became of the copies tells nobody anything: after the last one that counts
+        // there is a mark that was waited for.
+        self.streams.iter().flatten().for_each(|stream| drop(stream.synchronize()));
     }
 }
 

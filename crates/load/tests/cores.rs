@@ -7,13 +7,15 @@ mod common;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use common::{Failure, Job, expected, file, pattern, request};
+use common::{Failure, Job, expected, file, load_and_keep, pattern, request};
+use sentry_hash::Algorithm;
 use sentry_hash::files::Request;
-use sentry_hash::{Algorithm, Digest};
-use sentry_load::{Landing, Loader, Reading, Region, Room};
+use sentry_load::{Landing, Loaded, Loader, Machine, Reading, Region, Report, Room, Search};
 
 /// Room for ranges of a file, in memory as long as it.
 fn landing<'m>(mut memory: &'m mut [u8], ranges: &[Range<u64>]) -> Landing<'m> {
@@ -59,47 +61,70 @@ fn layouts(size: u64) -> Vec<Vec<Request>> {
     layouts
 }
 
-/// Loads one file, whose landing is kept; its digests, and what `receive` was given.
-fn load_and_keep(loader: &Loader<'_>, job: Job<'_>, read: &AtomicU64) -> (Vec<Digest>, Vec<Range<u64>>) {
-    let jobs = [job];
-    let advance = |bytes| {
-        read.fetch_add(bytes, Ordering::Relaxed);
-    };
-    let mut loaded = loader.load(&jobs, &|job| &job.landing, &advance).unwrap();
-    let [job] = jobs;
-    job.landing.keep();
-    (loaded.outputs.remove(0), job.received.into_inner().unwrap())
+/// Marks which bytes of a file so long some ranges have; none has one that another one has.
+fn marked<'r>(size: usize, ranges: impl IntoIterator<Item = &'r Range<u64>>) -> Vec<bool> {
+    let mut marks = vec![false; size];
+    for range in ranges {
+        let marks = &mut marks[range.start as usize..range.end as usize];
+        assert!(marks.iter().all(|mark| !mark), "twice: {range:?}");
+        marks.fill(true);
+    }
+    marks
 }
 
 #[test]
 fn what_lands_is_what_was_asked_for() {
-    let bytes = pattern(5_000_003);
+    let bytes = pattern(4_500_003);
     let size = bytes.len() as u64;
     let file = file(&bytes);
     for loader in loaders() {
         for requests in layouts(size) {
+            let mut wanted = vec![false; bytes.len()];
+            requests.iter().for_each(|request| wanted[request.range.start as usize..request.range.end as usize].fill(true));
+            let count = wanted.iter().filter(|wanted| **wanted).count() as u64;
             for ranges in [&[0..size][..], &[0..10, 10..2_000_000, 3_000_000..size], &[]] {
                 let mut memory = vec![0xEE; bytes.len()];
                 let read = AtomicU64::new(0);
-                let job = Job::new(&file, requests.clone(), landing(&mut memory, ranges));
-                let (found, received) = load_and_keep(&loader, job, &read);
-                assert_eq!(found, expected(&bytes, &requests), "{loader:?} {requests:?}");
-                // Each byte that some digest is asked of was seen just once, and no other one.
-                let mut wanted = vec![false; bytes.len()];
-                requests.iter().for_each(|request| wanted[request.range.start as usize..request.range.end as usize].fill(true));
-                let mut seen = vec![false; bytes.len()];
-                for range in &received {
-                    assert!(seen[range.start as usize..range.end as usize].iter().all(|seen| !seen), "{received:?}");
-                    seen[range.start as usize..range.end as usize].fill(true);
-                }
-                assert!(seen == wanted, "{requests:?}");
-                assert_eq!(read.into_inner(), wanted.iter().filter(|wanted| **wanted).count() as u64);
-                for (at, (&landed, &byte)) in memory.iter().zip(&bytes).enumerate() {
-                    let has_room = ranges.iter().any(|range| range.contains(&(at as u64)));
-                    assert_eq!(landed, if has_room && wanted[at] { byte } else { 0xEE }, "byte {at}, {requests:?} {ranges:?}");
-                }
+                let advance = |bytes| {
+                    read.fetch_add(bytes, Ordering::Relaxed);
+                };
+                let jobs = [Job::new(&file, requests.clone(), landing(&mut memory, ranges))];
+                let Loaded { outputs, report } = loader.load(&jobs, &|job| &job.landing, &advance).unwrap();
+                let [received] = jobs.map(|job| {
+                    job.landing.keep();
+                    job.received.into_inner().unwrap()
+                });
+                assert_eq!(outputs, [expected(&bytes, &requests)], "{loader:?} {requests:?}");
+                // Each byte that some digest is asked of was seen just once, and no other one; so they say that read them.
+                assert!(marked(bytes.len(), &received) == wanted, "{requests:?}");
+                assert_eq!([read.into_inner(), report.cached + report.queued + report.direct + report.cufile], [count; 2]);
+                let room = marked(bytes.len(), ranges);
+                let is_right = |at: usize| memory[at] == if room[at] && wanted[at] { bytes[at] } else { 0xEE };
+                let wrong = (0..bytes.len()).find(|&at| !is_right(at));
+                assert_eq!(wrong, None, "the place of a byte, {loader:?} {requests:?} {ranges:?}");
             }
         }
+    }
+}
+
+/// Else tests of one way would be tests of another.
+#[test]
+fn files_are_read_in_the_way_that_was_asked_for() {
+    let bytes = pattern(4_500_003);
+    let size = bytes.len() as u64;
+    let file = file(&bytes);
+    let has_queues = Machine::examine(Search::NoGpu).io_uring.is_ok();
+    for loader in loaders() {
+        let jobs = [Job::new(&file, vec![request(0..size, Algorithm::Blake3)], Landing::new(Vec::new()).unwrap())];
+        let Report { threads, cached, queued, direct, buffers, .. } = loader.load(&jobs, &|job| &job.landing, &|_| ()).unwrap().report;
+        let expected = match loader.reading {
+            Reading::Direct if common::reads_around_cache() && loader.queued && has_queues => [0, size, 0],
+            Reading::Direct if common::reads_around_cache() => [0, 0, size],
+            // It was just written, so that it is in the cache.
+            _ => [size, 0, 0],
+        };
+        assert_eq!([cached, queued, direct], expected, "{loader:?}");
+        assert!(threads <= loader.threads.unwrap() && buffers > 0 && buffers <= threads as u64 * (10 << 20), "{threads}, {buffers}");
     }
 }
 
@@ -107,18 +132,23 @@ fn what_lands_is_what_was_asked_for() {
 fn many_files_at_once_more_than_threads_and_fewer() {
     let contents: Vec<Vec<u8>> = (0..9).map(|number| pattern(700_001 * number)).collect();
     let files: Vec<_> = contents.iter().map(|bytes| file(bytes)).collect();
-    let mut memories: Vec<Vec<u8>> = contents.iter().map(|bytes| vec![0; bytes.len()]).collect();
+    // All of one kind, and serial ones among trees.
+    let kinds = [Algorithm::Sha256, Algorithm::Blake2b, Algorithm::Blake3].map(|algorithm| [algorithm; 3]);
     for threads in [1, 2, 3, 20] {
-        for algorithm in [Algorithm::Sha256, Algorithm::Blake2b, Algorithm::Blake3] {
-            let jobs: Vec<_> = (files.iter().zip(&contents).zip(&mut memories))
-                .map(|((file, bytes), memory)| {
+        for kinds in kinds.into_iter().chain([[Algorithm::Sha256, Algorithm::Blake3, Algorithm::Blake2bTree]]) {
+            let mut memories: Vec<Vec<u8>> = contents.iter().map(|bytes| vec![0; bytes.len()]).collect();
+            let jobs: Vec<_> = (files.iter().zip(&contents).zip(&mut memories).zip(kinds.into_iter().cycle()))
+                .map(|(((file, bytes), memory), algorithm)| {
                     let all = 0..bytes.len() as u64;
-                    Job::new(file, vec![request(all.clone(), algorithm)], landing(memory, &[all]))
+                    let job = Job::new(file, vec![request(all.clone(), algorithm)], landing(memory, &[all]));
+                    // Some are slower than others.
+                    Job { pause: Duration::from_millis(bytes.len() as u64 % 3), ..job }
                 })
                 .collect();
             let loader = Loader { threads: Some(threads), ..Loader::default() };
             let found = loader.load(&jobs, &|job| &job.landing, &|_| ()).unwrap().outputs;
-            assert_eq!(found, contents.iter().map(|bytes| vec![algorithm.digest(bytes)]).collect::<Vec<_>>());
+            let digests = contents.iter().zip(kinds.into_iter().cycle()).map(|(bytes, algorithm)| vec![algorithm.digest(bytes)]);
+            assert_eq!(found, digests.collect::<Vec<_>>());
             jobs.into_iter().for_each(|job| job.landing.keep());
             assert!(memories == contents);
         }
@@ -128,16 +158,13 @@ fn many_files_at_once_more_than_threads_and_fewer() {
 #[test]
 fn several_jobs_of_one_file_have_one_landing() {
     let bytes = pattern(3_000_000);
-    let file = Arc::new(file(&bytes).into_file());
+    let file = file(&bytes);
     let mut memory = vec![0; bytes.len()];
     let whole = landing(&mut memory, &[0..3_000_000]);
     for algorithm in [Algorithm::Sha256, Algorithm::Blake3] {
-        let part = |number: u64| Job {
-            file: Arc::clone(&file),
-            requests: vec![request(number * 100_000..(number + 1) * 100_000, algorithm)],
-            landing: Landing::new(Vec::new()).unwrap(),
-            received: Default::default(),
-            refuses: None,
+        let part = |number: u64| {
+            let request = request(number * 100_000..(number + 1) * 100_000, algorithm);
+            Job::new(&file, vec![request], Landing::new(Vec::new()).unwrap())
         };
         let jobs: Vec<_> = (0..30).map(part).collect();
         let found = Loader::default().load(&jobs, &|_| &whole, &|_| ()).unwrap().outputs;
@@ -148,51 +175,72 @@ fn several_jobs_of_one_file_have_one_landing() {
     assert!(memory == bytes);
 }
 
-/// Loads a file that has `length` bytes as far as the job knows, beside a good one; what comes of it, and what landed.
-fn fails(file: File, length: u64, refuses: Option<u64>, loader: &Loader<'_>, algorithm: Algorithm) -> (Failure, Vec<u8>) {
+/// Loads a file that has [`LENGTH`] bytes as far as its job knows, among good ones, and says what came of it. Nothing may stay of any.
+fn fails(file: &Arc<File>, refuses: Option<u64>, loader: &Loader<'_>, algorithm: Algorithm) -> Failure {
     let good = common::file(&pattern(100_000));
-    let mut memory = vec![0xEE; length as usize];
+    let (mut memory, mut others) = (vec![0xEE; LENGTH as usize], vec![0xEE; 800_000]);
     let failure = {
-        let all = landing(&mut memory, &[0..length]);
-        let bad = Job {
-            file: Arc::new(file),
-            requests: vec![request(0..length, algorithm)],
-            landing: all,
-            received: Default::default(),
-            refuses,
-        };
-        let jobs = [Job::new(&good, vec![request(0..100_000, algorithm)], Landing::new(Vec::new()).unwrap()), bad];
+        let other = |memory| Job::new(&good, vec![request(0..100_000, algorithm)], landing(memory, &[0..100_000]));
+        let mut jobs: Vec<_> = others.chunks_mut(100_000).map(other).collect();
+        let bad = Job::new(file, vec![request(0..LENGTH, algorithm)], landing(&mut memory, &[0..LENGTH]));
+        jobs.insert(4, Job { refuses, ..bad });
         loader.load(&jobs, &|job| &job.landing, &|_| ()).unwrap_err()
     };
-    (failure, memory)
+    assert!(memory.iter().chain(&others).all(|&byte| byte == 0), "it is wiped, {loader:?}");
+    failure
 }
+
+const LENGTH: u64 = 9_000_000;
 
 #[test]
 fn a_read_that_fails_fails_the_load_and_nothing_stays() {
-    let bytes = pattern(9_000_000);
-    let size = bytes.len() as u64;
+    let bytes = pattern(LENGTH as usize);
+    let (short, directory, whole) = (file(&bytes[..7_000_000]), Arc::new(File::open("/").unwrap()), file(&bytes));
+    // Nothing is mapped at its begin.
+    let unmapped = Arc::new(File::open("/proc/self/mem").unwrap());
     for loader in loaders() {
         for algorithm in [Algorithm::Sha256, Algorithm::Blake3] {
-            // It ends early.
-            let short = file(&bytes[..7_000_000]).into_file();
-            let (failure, memory) = fails(short, size, None, &loader, algorithm);
+            let failure = fails(&short, None, &loader, algorithm);
             assert!(matches!(failure, Failure::Read(offset, io::ErrorKind::UnexpectedEof) if offset <= 7_000_000), "{failure:?}");
-            assert!(memory.iter().all(|&byte| byte == 0), "{loader:?}");
-            // It cannot be read.
-            let (failure, memory) = fails(File::open("/").unwrap(), size, None, &loader, algorithm);
+            let failure = fails(&directory, None, &loader, algorithm);
             assert!(matches!(failure, Failure::Read(_, io::ErrorKind::IsADirectory)), "{failure:?}");
-            assert!(memory.iter().all(|&byte| byte == 0));
-            // Nothing is mapped at its begin: an input/output error.
-            let (failure, _) = fails(File::open("/proc/self/mem").unwrap(), size, None, &loader, algorithm);
-            assert!(matches!(failure, Failure::Read(..)), "{failure:?}");
+            let failure = fails(&unmapped, None, &loader, algorithm);
+            assert!(matches!(failure, Failure::Read(offset, kind) if offset < LENGTH && kind == input_output_error()), "{failure:?}");
             // Whoever looks at the bytes refuses them.
-            let (failure, memory) = fails(file(&bytes).into_file(), size, Some(5_000_000), &loader, algorithm);
-            assert_eq!(failure, Failure::Refused);
-            assert!(memory.iter().all(|&byte| byte == 0));
+            for byte in [0, 5_000_000, LENGTH - 1] {
+                assert_eq!(fails(&whole, Some(byte), &loader, algorithm), Failure::Refused);
+            }
         }
     }
     // What failed before is no reason for the next one to.
-    what_lands_is_what_was_asked_for();
+    let mut memory = vec![0; bytes.len()];
+    let job = Job::new(&whole, vec![request(0..LENGTH, Algorithm::Sha256)], landing(&mut memory, &[0..LENGTH]));
+    assert_eq!(load_and_keep(&Loader::default(), job).unwrap(), [Algorithm::Sha256.digest(&bytes)]);
+    assert!(memory == bytes);
+}
+
+fn input_output_error() -> io::ErrorKind {
+    io::Error::from_raw_os_error(libc::EIO).kind()
+}
+
+/// The other threads stop, and the panic is passed on.
+#[test]
+fn a_panic_in_the_middle_leaves_nothing_either() {
+    let bytes = pattern(LENGTH as usize);
+    let file = file(&bytes);
+    for loader in loaders() {
+        for algorithm in [Algorithm::Sha256, Algorithm::Blake3] {
+            let mut memory = vec![0xEE; bytes.len()];
+            let panicked = panic::catch_unwind(AssertUnwindSafe(|| {
+                let jobs = [Job::new(&file, vec![request(0..LENGTH, algorithm)], landing(&mut memory, &[0..LENGTH]))];
+                let read = AtomicU64::new(0);
+                let advance = |bytes| assert!(read.fetch_add(bytes, Ordering::Relaxed) < 4_000_000, "a panic that is wanted");
+                loader.load(&jobs, &|job| &job.landing, &advance).map(drop)
+            }));
+            assert!(panicked.is_err());
+            assert!(memory.iter().all(|&byte| byte == 0), "it is wiped, {loader:?}");
+        }
+    }
 }
 
 #[test]
@@ -201,7 +249,7 @@ fn a_digest_of_bytes_that_two_regions_hold() {
     let file = file(&bytes);
     let mut memory = vec![0; bytes.len()];
     let requests = vec![request(100..900_000, Algorithm::Sha3_256Tree)];
-    let jobs = [Job::new(&file, requests.clone(), landing(&mut memory, &[0..500_000, 500_000..1_000_000]))];
-    let found = Loader::default().load(&jobs, &|job| &job.landing, &|_| ()).unwrap();
-    assert_eq!(found.outputs, [expected(&bytes, &requests)]);
+    let job = Job::new(&file, requests.clone(), landing(&mut memory, &[0..500_000, 500_000..1_000_000]));
+    assert_eq!(load_and_keep(&Loader::default(), job).unwrap(), expected(&bytes, &requests));
+    assert!(memory[100..900_000] == bytes[100..900_000]);
 }

@@ -638,6 +638,83 @@ fn nothing_stays_of_what_is_not_the_signed_file() {
     }
 }
 
+/// Loads whole files to memory as long as they, which held 0xEE before.
+fn land_all(reader: &ModelReader, files: &[OpenFile]) -> (Result<Report, Error>, Vec<Vec<u8>>) {
+    let mut memories: Vec<Vec<u8>> = files.iter().map(|file| vec![0xEE; file.size() as usize]).collect();
+    let mut loads = Vec::new();
+    for (file, memory) in files.iter().zip(&mut memories) {
+        let region = Region { range: 0..file.size(), room: Room::Host(memory.as_mut_slice().into()) };
+        loads.push((file, Part::Whole, Landing::new(vec![region]).unwrap()));
+    }
+    (reader.load_to(loads, &Loader::default(), &()), memories)
+}
+
+#[test]
+fn several_files_land_or_none() {
+    for options in kinds() {
+        let signed = Signed::new(&options);
+        let reader = signed.reader();
+        let names = ["config.json", WEIGHTS, "tokens.bin"];
+        let open = || names.map(|name| reader.open_file(&path(name)).unwrap());
+        let files = open();
+        // The head of a file whose tensors have digests was read before.
+        let starts =
+            files.each_ref().map(|file| if options.annotate { file.header().map_or(0, |header| header.data_start) } else { 0 } as usize);
+        let are_right = |memories: &[Vec<u8>]| {
+            names.iter().zip(memories).zip(starts).all(|((name, memory), start)| memory[start..] == signed.bytes(name)[start..])
+        };
+        let (loaded, memories) = land_all(&reader, &files);
+        loaded.unwrap();
+        assert!(are_right(&memories), "{options:?}");
+        // One of them is another one; the good ones do not stay either.
+        for name in ["config.json", "tokens.bin"] {
+            let whole = signed.bytes(name);
+            for (change, is_open) in [(true, false), (true, true), (false, true)] {
+                let before = open();
+                signed.change(name, |bytes| if change { bytes[5] ^= 1 } else { bytes.truncate(7) });
+                let files = if is_open { before } else { open() };
+                let (loaded, memories) = land_all(&reader, &files);
+                let expected = if is_open { error("file_changed_while_read") } else { differs(ChangedFile) };
+                assert_eq!(refused(loaded), expected, "{name}, {options:?}");
+                assert!(memories.iter().flatten().all(|&byte| byte == 0), "{name}, {options:?}: all are wiped");
+                signed.write(name, &whole);
+            }
+        }
+        let (loaded, memories) = land_all(&reader, &open());
+        loaded.unwrap();
+        assert!(are_right(&memories), "the next load works");
+    }
+}
+
+#[test]
+fn what_replaces_a_file_does_not_land() {
+    for options in kinds() {
+        let signed = Signed::new(&options);
+        let (reader, whole) = (signed.reader(), signed.bytes(WEIGHTS));
+        let file = reader.open_file(&path(WEIGHTS)).unwrap();
+        signed.write("evil", &whole.iter().map(|byte| byte ^ 1).collect::<Vec<_>>());
+        fs::rename(signed.model.join("evil"), signed.model.join(WEIGHTS)).unwrap();
+        let data = file.header().unwrap().data_start;
+        let (loaded, memory) = land(&reader, &file, Part::Whole, &[data]);
+        match loaded {
+            // It is the file that was opened, whatever its name says now.
+            Ok(_) => assert!(memory[data as usize..] == whole[data as usize..]),
+            Err(error) => {
+                assert_eq!(error.code(), "file_changed_while_read");
+                assert!(memory[data as usize..].iter().all(|&byte| byte == 0));
+            }
+        }
+        assert_eq!(refused(reader.open_file(&path(WEIGHTS))), error("safetensors_header_too_large"));
+        // Another header, of a file that was opened in another model.
+        let other = Signed::of(&[(WEIGHTS, &safetensors(&[("f", "U8", &[8], 8)]))], &options);
+        let file = other.reader().open_file(&path(WEIGHTS)).unwrap();
+        let (loaded, memory) = land(&reader, &file, Part::Whole, &[0]);
+        let (code, differences) = refused(loaded);
+        assert_eq!((code, differences.is_empty()), ("model_differs", false), "{options:?}");
+        assert!(memory.iter().all(|&byte| byte == 0), "{options:?}: it is wiped");
+    }
+}
+
 const SHARDS: [&str; 2] = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
 const INDEX: &str = "model.safetensors.index.json";
 

@@ -3,19 +3,31 @@
 #![allow(dead_code, reason = "each test program uses some of it")]
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
 
+use rustix::fs::{Mode, OFlags};
 use sentry_hash::files::{FileJob, OpenedFile, Request};
 use sentry_hash::{Algorithm, Digest, HashError};
-use sentry_load::Landing;
+use sentry_load::{Landing, Loader, Outlook};
 
-/// A file in the working directory, which is on a disk, where it can be read around the page cache; /tmp may lie in memory.
-pub fn file(bytes: &[u8]) -> tempfile::NamedTempFile {
-    let file = tempfile::NamedTempFile::new_in(".").unwrap();
-    std::fs::write(&file, bytes).unwrap();
-    file
+/// A file without a name: nothing stays of it, however the process ends. In the working directory, which is on a disk, where it can be
+/// read around the page cache; /tmp may lie in memory.
+pub fn file(bytes: &[u8]) -> Arc<File> {
+    let mut file = tempfile::tempfile_in(".").unwrap();
+    file.write_all(bytes).unwrap();
+    Arc::new(file)
+}
+
+/// Whether such a file can be read around the page cache.
+pub fn reads_around_cache() -> bool {
+    let file = file(&[0; 4096]);
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECT, Mode::empty()).is_ok() && !Outlook::of(file).unwrap().is_in_memory
 }
 
 /// Bytes that differ from place to place.
@@ -32,11 +44,23 @@ pub struct Job<'m> {
     pub received: Mutex<Vec<Range<u64>>>,
     /// `receive` fails at this byte.
     pub refuses: Option<u64>,
+    /// `receive` takes so long.
+    pub pause: Duration,
+    /// Whether `receive` has to see the bytes.
+    pub has_to_receive: bool,
 }
 
 impl<'m> Job<'m> {
-    pub fn new(file: &tempfile::NamedTempFile, requests: Vec<Request>, landing: Landing<'m>) -> Self {
-        Self { file: Arc::new(file.reopen().unwrap()), requests, landing, received: Mutex::default(), refuses: None }
+    pub fn new(file: &Arc<File>, requests: Vec<Request>, landing: Landing<'m>) -> Self {
+        Self {
+            file: Arc::clone(file),
+            requests,
+            landing,
+            received: Mutex::default(),
+            refuses: None,
+            pause: Duration::ZERO,
+            has_to_receive: true,
+        }
     }
 }
 
@@ -72,6 +96,7 @@ impl FileJob for Job<'_> {
 
     fn receive(&self, (): &(), offset: u64, bytes: &[u8]) -> Result<(), Failure> {
         let range = offset..offset + bytes.len() as u64;
+        thread::sleep(self.pause);
         if self.refuses.is_some_and(|byte| range.contains(&byte)) {
             return Err(Failure::Refused);
         }
@@ -79,9 +104,22 @@ impl FileJob for Job<'_> {
         Ok(())
     }
 
+    fn has_to_receive(&self, (): &(), _: u64) -> bool {
+        self.has_to_receive
+    }
+
     fn finish(&self, _: &File, (): &(), digests: Vec<Digest>) -> Result<Vec<Digest>, Failure> {
         Ok(digests)
     }
+}
+
+/// Loads one file, whose landing is kept if that works.
+pub fn load_and_keep(loader: &Loader<'_>, job: Job<'_>) -> Result<Vec<Digest>, Failure> {
+    let jobs = [job];
+    let mut loaded = loader.load(&jobs, &|job| &job.landing, &|_| ())?;
+    let [job] = jobs;
+    job.landing.keep();
+    Ok(loaded.outputs.remove(0))
 }
 
 pub fn request(range: Range<u64>, algorithm: Algorithm) -> Request {
