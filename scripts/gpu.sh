@@ -19,7 +19,7 @@ build() {
   mkdir -p "$built"/{bin,wheel}
   cargo build --release --locked -p sentry-ml-cli
   cp target/release/sentry "$built/bin/"
-  build_tests sentry-ml-cuda ''
+  build_tests sentry-ml-cuda
   build_tests sentry-ml-load load-
   cargo build --release --locked -p sentry-ml-load --features unhashed --example hashing_cost
   cp target/release/examples/hashing_cost "$built/bin/"
@@ -27,7 +27,7 @@ build() {
   .venv/bin/maturin build --quiet --release --locked --out "$built/wheel"
 }
 
-# The test programs of a package, and a prefix for their names.
+# The test programs of a package; a second word is a prefix for their names.
 build_tests() {
   local message='^  Executable (tests/)?[a-z/]+\.rs \((.*)\)$'
   cargo test --release --locked -p "$1" --features device-tests --no-run 2>&1 | tee /dev/stderr |

@@ -212,15 +212,10 @@ def device_digest_buffer_unwritten__not_copied(world):
     return emulated("skip=cuMemcpyDtoHAsync_v2:2")
 
 
-@registered("gpu_digest_unwritten", *HASHING)
+@everywhere("gpu_digest_unwritten")
 def device_digest_buffer_unwritten__not_waited_for(world):
     """The driver does not wait for the last work."""
     return emulated("skip=cuStreamSynchronize:4")
-
-
-@case("gpu_digest_unwritten", naive=False)
-def device_digest_buffer_unwritten__not_waited_for_loading(world):
-    return loading(world, emulated("skip=cuStreamSynchronize:3"))
 
 
 @everywhere("gpu_digest_unwritten")

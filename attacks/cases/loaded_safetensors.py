@@ -1,8 +1,9 @@
 """Class safetensors, part four: the files of parts one to three again, met by the loaders.
 
-`_loaded`: by that of the Python package; `_loaded_to_a_gpu`: by `sentry load`, to an emulated GPU that hashes them. A file that `sentry sign` refuses is here signed by someone who does not look, as the digest of a
-file and no more: the loader must find for itself what is wrong with it, before it takes memory for it. `_in_memory`: a file
-that was tampered with was loaded by somebody else, and its tensors are verified where they lie.
+`_loaded`: by that of the Python package; `_loaded_to_a_gpu`: by `sentry load`, to an emulated GPU that hashes them. A file that
+`sentry sign` refuses is here signed by someone who does not look, as the digest of a file and no more: the loader must find for
+itself what is wrong with it, before it takes memory for it. `_in_memory`: a file that was tampered with was loaded by somebody
+else, and its tensors are verified where they lie.
 """
 
 from kit.case import CASES, rejected

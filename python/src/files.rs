@@ -10,11 +10,11 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use sentry::{
-    Algorithm, Annotation, Error, Header, Loader, Method, ModelReader, OpenFile, Part, Receiver, ResourcePath, SignOptions, VerifyOptions,
+    Algorithm, Annotation, Error, Header, Method, ModelReader, OpenFile, Part, Receiver, ResourcePath, SignOptions, VerifyOptions,
 };
 
 use crate::errors::{OrRaise, usage};
-use crate::memory::{self, TensorStream};
+use crate::memory::{self, Destination};
 use crate::results::{Extent, Signature, Verification};
 use crate::trust::{Signing, Trust};
 
@@ -111,7 +111,7 @@ impl Reader {
         &self,
         py: Python<'_>,
         files: Vec<PyRef<'_, SignedFile>>,
-        regions: Vec<Vec<memory::Place>>,
+        regions: Vec<Vec<Destination>>,
         streams: Vec<(usize, usize)>,
     ) -> PyResult<Verification> {
         if files.len() != regions.len() {
@@ -144,11 +144,11 @@ impl Reader {
     fn load_tensors_of(
         &self,
         files: &[&OpenFile],
-        regions: &[Vec<memory::Place>],
+        regions: &[Vec<Destination>],
         streams: Vec<(usize, usize)>,
     ) -> Result<Verification, Error> {
         let streams = memory::streams(streams)?;
-        let loader = Loader { after: streams.values().map(TensorStream::parts).collect(), ..Loader::default() };
+        let loader = memory::loader_after(&streams);
         let mut loads = Vec::with_capacity(files.len());
         for (&file, regions) in files.iter().zip(regions) {
             loads.push((file, Part::Whole, memory::landing(regions)?));
@@ -238,7 +238,7 @@ impl SignedFile {
         let range = tensor.range.clone();
         let load = || {
             let streams = memory::streams(streams)?;
-            let loader = Loader { after: streams.values().map(TensorStream::parts).collect(), ..Loader::default() };
+            let loader = memory::loader_after(&streams);
             let landing = memory::landing(&[(range.start, range.end, gpu, address)])?;
             self.reader.load_to(vec![(&self.file, Part::Tensor(place), landing)], &loader, &()).map(drop)
         };

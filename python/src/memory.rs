@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use sentry::{DeviceBytes, DeviceRoom, Gpu, HostRoom, Landing, Memory, Region, Room, Stream};
+use sentry::{DeviceBytes, DeviceRoom, Gpu, HostRoom, Landing, Loader, Memory, Place, Region, Room, Stream};
 
 /// A run of bytes that Python owns and keeps alive for as long as the call lasts that it was passed to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,13 +31,13 @@ impl TensorBytes {
     }
 
     /// The bytes, to be hashed where they lie; `streams` has one for every GPU that tensors are on.
-    pub fn place<'a>(&'a self, streams: &'a BTreeMap<usize, TensorStream>) -> sentry::Place<'a> {
-        let Some(ordinal) = self.gpu else { return sentry::Place::Host(self.as_bytes()) };
+    pub fn place<'a>(&'a self, streams: &'a BTreeMap<usize, TensorStream>) -> Place<'a> {
+        let Some(ordinal) = self.gpu else { return Place::Host(self.as_bytes()) };
         let TensorStream { gpu, stream } = &streams[&ordinal];
         // SAFETY: as below: torch reports where a contiguous tensor is in the GPU's memory, and how long it is.
         #[allow(unsafe_code)]
         let bytes = unsafe { DeviceBytes::new(self.address as u64, self.length as u64) };
-        sentry::Place::Gpu { gpu, bytes, stream }
+        Place::Gpu { gpu, bytes, stream }
     }
 
     /// The bytes, to be read.
@@ -71,11 +71,6 @@ impl TensorStream {
         let stream = unsafe { gpu.borrow_stream(handle) };
         Ok(Self { gpu, stream })
     }
-
-    /// The GPU and the stream.
-    pub fn parts(&self) -> (&'static Gpu, &Stream) {
-        (self.gpu, &self.stream)
-    }
 }
 
 /// The streams by GPU, whose handles torch reports.
@@ -83,14 +78,19 @@ pub fn streams(handles: Vec<(usize, usize)>) -> Result<BTreeMap<usize, TensorStr
     handles.into_iter().map(|(gpu, handle)| Ok((gpu, TensorStream::new(gpu, handle)?))).collect()
 }
 
+/// A loader to memory that these streams may still use.
+pub fn loader_after(streams: &BTreeMap<usize, TensorStream>) -> Loader<'_> {
+    Loader { after: streams.values().map(|TensorStream { gpu, stream }| (*gpu, stream)).collect(), ..Loader::default() }
+}
+
 /// Bytes of a file and where they go: first and last byte, the GPU in whose memory that is, if it is one, and the address.
-pub type Place = (u64, u64, Option<usize>, usize);
+pub type Destination = (u64, u64, Option<usize>, usize);
 
 /// The room for one file.
-pub fn landing(places: &[Place]) -> Result<Landing<'static>, sentry::Error> {
+pub fn landing(destinations: &[Destination]) -> Result<Landing<'static>, sentry::Error> {
     let unclear = |reason| Err(sentry::Error::Options { reason });
-    let mut regions = Vec::with_capacity(places.len());
-    for &(start, end, gpu, address) in places {
+    let mut regions = Vec::with_capacity(destinations.len());
+    for &(start, end, gpu, address) in destinations {
         let Some(length) = end.checked_sub(start) else { return unclear("a region of a file ends before it begins") };
         let fits = usize::try_from(length).is_ok_and(|length| isize::try_from(length).is_ok() && address.checked_add(length).is_some());
         if !fits || (address == 0 && length > 0) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,29 @@ def net_folder(net: Net, key: sentry.PrivateKey, tmp_path: Path) -> Path:
     save_file(state, folder / "model.safetensors")
     sentry.sign_model(folder, key=key)
     return folder
+
+
+@pytest.fixture
+def at_the_same_time() -> Callable[[Callable[[], None], int], None]:
+    """Runs a call in several threads, and fails if it does in one of them."""
+
+    def run(call: Callable[[], None], number: int) -> None:
+        failures: list[BaseException] = []
+
+        def guarded() -> None:
+            try:
+                call()
+            except BaseException as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=guarded) for _ in range(number)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not failures
+
+    return run
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -253,23 +252,16 @@ def test_a_device_map(folder: Path, key: sentry.PrivateKey, trust: sentry.Public
             sentry.load_model(folder, trust=trust, device=wrong)
 
 
-def test_several_loads_at_the_same_time(folder: Path, key: sentry.PrivateKey, trust: sentry.PublicKey) -> None:
+def test_several_loads_at_the_same_time(
+    folder: Path, key: sentry.PrivateKey, trust: sentry.PublicKey, at_the_same_time: Callable[..., None]
+) -> None:
     sentry.sign_model(folder, key=key)
-    failures: list[BaseException] = []
 
     def load() -> None:
-        try:
-            for _ in range(5):
-                same(sentry.load_model(folder, trust=trust, device="cuda:0"))
-        except BaseException as error:
-            failures.append(error)
+        for _ in range(5):
+            same(sentry.load_model(folder, trust=trust, device="cuda:0"))
 
-    threads = [threading.Thread(target=load) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures
+    at_the_same_time(load, 6)
 
 
 def test_the_command(folder: Path, key: sentry.PrivateKey, trust: sentry.PublicKey, tmp_path: Path) -> None:

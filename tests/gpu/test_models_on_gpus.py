@@ -127,24 +127,15 @@ def test_any_share_gives_the_same_digests(net: Any, net_signature: Path, trust: 
     sentry.verify_model(net.cuda(), net_signature, trust=trust, share=share)
 
 
-def test_threads_verify_at_the_same_time(net: Any, net_signature: Path, trust: sentry.PublicKey) -> None:
+def test_threads_verify_at_the_same_time(net: Any, net_signature: Path, trust: sentry.PublicKey, at_the_same_time: Callable[..., None]) -> None:
     net.cuda()
-    failures = []
 
     def verify() -> None:
-        try:
-            with torch.cuda.stream(torch.cuda.Stream()):
-                for share in (None, 0.2, None):
-                    sentry.verify_model(net, net_signature, trust=trust, share=share)
-        except BaseException as error:
-            failures.append(error)
+        with torch.cuda.stream(torch.cuda.Stream()):
+            for share in (None, 0.2, None):
+                sentry.verify_model(net, net_signature, trust=trust, share=share)
 
-    threads = [threading.Thread(target=verify) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures
+    at_the_same_time(verify, 8)
 
 
 def test_what_is_not_contiguous_is_refused(trust: sentry.PublicKey, net_signature: Path) -> None:

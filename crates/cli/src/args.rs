@@ -60,8 +60,9 @@ impl Command {
     /// One of the signatures that were given, by its number from 1.
     pub fn signature(&self, number: usize) -> Option<PathBuf> {
         match self {
-            Self::Verify(arguments) => arguments.signature_paths().into_iter().nth(number.checked_sub(1)?),
-            Self::Load(arguments) => arguments.signature_paths().into_iter().nth(number.checked_sub(1)?),
+            Self::Verify(Verify { signed, .. }) | Self::Load(Load { signed, .. }) => {
+                signed.signature_paths().into_iter().nth(number.checked_sub(1)?)
+            }
             _ => None,
         }
     }
@@ -70,8 +71,7 @@ impl Command {
     pub fn subject(&self) -> Subject {
         let (artifact, signature) = match self {
             Self::Sign(arguments) => (Some(&arguments.model), Some(arguments.signature_path())),
-            Self::Verify(arguments) => (Some(&arguments.model), only(arguments.signature_paths())),
-            Self::Load(arguments) => (Some(&arguments.model), only(arguments.signature_paths())),
+            Self::Verify(Verify { signed, .. }) | Self::Load(Load { signed, .. }) => (Some(&signed.model), only(signed.signature_paths())),
             Self::Hash(Hash { model, .. }) => (Some(model), None),
             Self::Diff(Diff { signature, model, .. }) => (Some(model), Some(signature.clone())),
             Self::Inspect(Inspect { signature, .. }) => (None, Some(signature.clone())),
@@ -113,15 +113,8 @@ impl Sign {
     }
 }
 
-impl Verify {
+impl SignedModel {
     /// Where the signatures are, named or not; at least one.
-    pub fn signature_paths(&self) -> Vec<PathBuf> {
-        signature_paths(&self.model, &self.signature)
-    }
-}
-
-impl Load {
-    /// As for [`Verify`].
     pub fn signature_paths(&self) -> Vec<PathBuf> {
         signature_paths(&self.model, &self.signature)
     }
@@ -199,14 +192,8 @@ pub struct Sign {
 #[derive(Args)]
 #[command(after_help = "Exit codes: 0 verified, 1 rejected, 2 could not check.")]
 pub struct Verify {
-    /// The model's directory or file
-    #[arg(value_name = "PATH")]
-    pub model: PathBuf,
     #[command(flatten)]
-    pub trust: TrustArguments,
-    /// The signature [default: model.sig in a directory, NAME.sig beside a file]; several for a policy that asks for them
-    #[arg(long, value_name = "FILE")]
-    pub signature: Vec<PathBuf>,
+    pub signed: SignedModel,
     /// Leave out this file or folder, which is not signed; may be given several times
     #[arg(long, value_name = "PATH")]
     pub ignore: Vec<PathBuf>,
@@ -225,14 +212,8 @@ pub struct Verify {
 #[derive(Args)]
 #[command(after_help = "Exit codes: 0 loaded and verified, 1 rejected, 2 could not load.")]
 pub struct Load {
-    /// The model's directory or file
-    #[arg(value_name = "PATH")]
-    pub model: PathBuf,
     #[command(flatten)]
-    pub trust: TrustArguments,
-    /// The signature [default: model.sig in a directory, NAME.sig beside a file]; several for a policy that asks for them
-    #[arg(long, value_name = "FILE")]
-    pub signature: Vec<PathBuf>,
+    pub signed: SignedModel,
     /// Where to load to: cpu, cuda (or cuda:N), or auto for a GPU where there is one
     #[arg(long, value_name = "DEVICE", default_value_t = Device::Auto)]
     pub device: Device,
@@ -250,12 +231,15 @@ pub struct Load {
     pub json: bool,
 }
 
-/// Whom to trust
+/// A model, whom to trust for it, and its signatures
 #[derive(Args)]
 #[command(group = ArgGroup::new("trusted").args(["key", "certificate_root", "policy"]).required(true))]
 // `requires` alone would be waived where `certificate_root` conflicts with what is given.
 #[command(group = ArgGroup::new("whom").args(["identity", "any_identity"]).requires("certificate_root").conflicts_with_all(["key", "policy"]))]
-pub struct TrustArguments {
+pub struct SignedModel {
+    /// The model's directory or file
+    #[arg(value_name = "PATH")]
+    pub model: PathBuf,
     /// The public key of the signer whom you trust: PEM
     #[arg(long, value_name = "PUB")]
     pub key: Option<PathBuf>,
@@ -280,6 +264,9 @@ pub struct TrustArguments {
     /// What the policy calls the model [default: the last part of PATH, or the repository of a hub cache]
     #[arg(long, value_name = "NAME", requires = "policy", conflicts_with_all = ["key", "certificate_root"])]
     pub artifact: Option<String>,
+    /// The signature [default: model.sig in a directory, NAME.sig beside a file]; several for a policy that asks for them
+    #[arg(long, value_name = "FILE")]
+    pub signature: Vec<PathBuf>,
 }
 
 /// Hash the files of a model, without any signature

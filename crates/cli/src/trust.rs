@@ -1,14 +1,12 @@
 //! Whom the person at the command line trusts.
 
-use std::path::Path;
-
 use anyhow::{Context, bail};
 use sentry::{
     ArtifactName, ExpectedName, Policy, PublicKey, TimestampAuthorities, TrustedCertificates, TrustedKey, Verifier, default_artifact_name,
     read_policy, read_public_key, read_roots, read_timestamp_authorities,
 };
 
-use crate::args::TrustArguments;
+use crate::args::SignedModel;
 
 /// Trust as it was asked for, with the keys and certificates that were read for it.
 pub enum Trust {
@@ -18,7 +16,7 @@ pub enum Trust {
 }
 
 impl Trust {
-    pub fn read(arguments: &TrustArguments, model: &Path) -> anyhow::Result<Self> {
+    pub fn read(arguments: &SignedModel) -> anyhow::Result<Self> {
         // The grammar refuses these too; what it might let pass would be a check that was asked for and not made.
         let names_someone = arguments.identity.is_some() || arguments.any_identity || arguments.allow_ca_leaf;
         if names_someone && arguments.certificate_root.is_empty() {
@@ -37,7 +35,7 @@ impl Trust {
         if let Some(policy) = &arguments.policy {
             let artifact = match &arguments.artifact {
                 Some(name) => name.parse().context("--artifact")?,
-                None => default_artifact_name(model)?,
+                None => default_artifact_name(&arguments.model)?,
             };
             return Ok(Self::Policy { policy: read_policy(policy)?, artifact });
         }

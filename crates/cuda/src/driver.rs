@@ -290,26 +290,42 @@ impl Stream {
     pub(crate) fn fill(&self, memory: &DeviceMemory, start: u64, length: u64, byte: u8) -> Result<(), GpuError> {
         memory.check(start, length);
         // SAFETY: the range was checked.
-        self.context.call("filling memory", || unsafe { result::memset_d8_async(memory.address + start, byte, length as usize, self.raw) })
+        unsafe { self.set(memory.address + start, length, byte, "filling memory") }
+    }
+
+    /// Queues the setting of every byte of a range.
+    ///
+    /// # Safety
+    /// It lies in this GPU's memory, and is there until this stream has come so far.
+    unsafe fn set(&self, address: u64, length: u64, byte: u8, action: &'static str) -> Result<(), GpuError> {
+        // SAFETY: as the caller promises.
+        self.context.call(action, || unsafe { result::memset_d8_async(address, byte, length as usize, self.raw) })
     }
 
     /// Queues a copy of `length` bytes from `start` on to the same place on the GPU.
     ///
     /// Whoever owns `from` changes or frees it only when this stream has come so far.
     pub(crate) fn upload(&self, from: &PinnedMemory, to: &DeviceMemory, start: u64, length: u64) -> Result<(), GpuError> {
-        self.copy(from, start, to, start, length)
+        to.check(start, length);
+        // SAFETY: the range was checked.
+        unsafe { self.copy(from, start, to.address + start, length) }
     }
 
     /// Queues a copy of the first `length` bytes to `start` on the GPU; otherwise as `upload`.
     pub(crate) fn upload_to(&self, from: &PinnedMemory, to: &DeviceMemory, start: u64, length: u64) -> Result<(), GpuError> {
-        self.copy(from, 0, to, start, length)
+        to.check(start, length);
+        // SAFETY: the range was checked.
+        unsafe { self.copy(from, 0, to.address + start, length) }
     }
 
-    fn copy(&self, from: &PinnedMemory, from_start: u64, to: &DeviceMemory, to_start: u64, length: u64) -> Result<(), GpuError> {
-        from.check(from_start, length);
-        to.check(to_start, length);
-        // SAFETY: the ranges were checked.
-        let copy = || unsafe { sys::cuMemcpyHtoDAsync_v2(to.address + to_start, from.at(from_start), length as usize, self.raw) }.result();
+    /// Queues a copy of `from[start..start + length]` to an address on the GPU.
+    ///
+    /// # Safety
+    /// So many bytes from there on lie in this GPU's memory, and are there until this stream has come so far.
+    unsafe fn copy(&self, from: &PinnedMemory, start: u64, to: u64, length: u64) -> Result<(), GpuError> {
+        from.check(start, length);
+        // SAFETY: one range was checked, the other is as the caller promises.
+        let copy = || unsafe { sys::cuMemcpyHtoDAsync_v2(to, from.at(start), length as usize, self.raw) }.result();
         self.context.call("copying to the GPU", copy)
     }
 
@@ -327,12 +343,10 @@ impl Stream {
         to_start: u64,
         length: u64,
     ) -> Result<(), GpuError> {
-        from.check(from_start, length);
         to.check(to_start, length);
         assert_eq!(to.gpu.ordinal(), self.context.ordinal, "a stream of another GPU");
-        // SAFETY: the ranges were checked.
-        let copy = || unsafe { sys::cuMemcpyHtoDAsync_v2(to.address + to_start, from.at(from_start), length as usize, self.raw) }.result();
-        self.context.call("copying to the GPU", copy)
+        // SAFETY: the range was checked.
+        unsafe { self.copy(from, from_start, to.address + to_start, length) }
     }
 
     /// Queues a copy of the first `length` bytes of `from`.
@@ -477,6 +491,11 @@ impl Drop for Event {
     }
 }
 
+/// Ends the program if a range does not lie in memory of `of` bytes.
+fn check_range(start: u64, length: u64, of: u64, what: &str) {
+    assert!(start <= of && length <= of - start, "a range beyond {what}");
+}
+
 /// Memory of a GPU.
 #[derive(Debug)]
 pub struct DeviceMemory {
@@ -550,7 +569,7 @@ impl DeviceMemory {
     }
 
     fn check(&self, start: u64, length: u64) {
-        assert!(start <= self.length && length <= self.length - start, "a range beyond the GPU's memory");
+        check_range(start, length, self.length, "the GPU's memory");
     }
 }
 
@@ -647,7 +666,7 @@ impl PinnedMemory {
     }
 
     fn check(&self, start: u64, length: u64) {
-        assert!(start <= self.length && length <= self.length - start, "a range beyond pinned memory");
+        check_range(start, length, self.length, "pinned memory");
     }
 }
 
@@ -749,17 +768,16 @@ impl<'memory> DeviceRoom<'memory> {
     /// # Errors
     /// What the driver says.
     pub fn wipe(&self) -> Result<(), GpuError> {
-        let context = self.gpu.context();
-        let stream = Stream::new(context)?;
+        let stream = Stream::new(self.gpu.context())?;
         if !self.is_empty() {
             // SAFETY: it is all there, as the maker promised.
-            context.call("wiping memory", || unsafe { result::memset_d8_async(self.address, 0, self.length as usize, stream.raw) })?;
+            unsafe { stream.set(self.address, self.length, 0, "wiping memory") }?;
         }
         stream.synchronize()
     }
 
     fn check(&self, start: u64, length: u64) {
-        assert!(start <= self.length && length <= self.length - start, "a range beyond the room in the GPU's memory");
+        check_range(start, length, self.length, "the room in the GPU's memory");
     }
 }
 

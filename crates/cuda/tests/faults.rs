@@ -2,9 +2,11 @@
 //!
 //! Each case runs in a process of its own, over an emulated driver (`tests/driver`) that is told how to fail.
 
+mod emulated;
+
 use std::env;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
 use sentry_cuda::{Gpu, GpuError};
 use sentry_hash::Algorithm;
@@ -29,19 +31,11 @@ fn child() {
 
 /// Runs the child over the emulated driver with these settings.
 fn run(settings: &str, repeat: usize) -> Vec<String> {
-    let mut command = Command::new(env::current_exe().unwrap());
-    command.env("SENTRY_EMULATED_CUDA", settings);
-    answers(command, repeat)
+    answers(emulated::child(settings), repeat)
 }
 
-fn answers(mut command: Command, repeat: usize) -> Vec<String> {
-    command.args(["--exact", "child", "--include-ignored", "--nocapture"]).env("REPEAT", repeat.to_string());
-    let Output { status, stdout, stderr } = command.output().unwrap();
-    let output = String::from_utf8(stdout).unwrap();
-    assert!(status.success(), "{output}\n{}", String::from_utf8_lossy(&stderr));
-    let answers: Vec<String> = output.lines().filter_map(|line| line.strip_prefix("answer: ")).map(str::to_owned).collect();
-    assert_eq!(answers.len(), repeat, "{output}");
-    answers
+fn answers(mut child: Command, repeat: usize) -> Vec<String> {
+    emulated::answers(&child.env("REPEAT", repeat.to_string()).output().unwrap(), repeat, "a child")
 }
 
 fn right() -> String {
@@ -51,22 +45,12 @@ fn right() -> String {
 
 /// How often the child calls each function of the driver when nothing fails.
 fn calls() -> Vec<(String, usize)> {
-    let folder = tempfile::tempdir().unwrap();
-    let log = folder.path().join("log");
-    assert_eq!(run(&format!("log={}", log.display()), 1), [right()]);
-    let mut calls: Vec<(String, usize)> = Vec::new();
-    for name in std::fs::read_to_string(log).unwrap().lines() {
-        match calls.iter_mut().find(|(known, _)| known == name) {
-            Some((_, count)) => *count += 1,
-            None => calls.push((name.to_owned(), 1)),
-        }
-    }
-    calls
+    emulated::counts(emulated::calls(|settings| assert_eq!(run(settings, 1), [right()])))
 }
 
 #[test]
 fn no_driver() {
-    let mut command = Command::new(env::current_exe().unwrap());
+    let mut command = emulated::plain_child();
     command.env_remove("LD_LIBRARY_PATH");
     let answer = answers(command, 1).remove(0);
     assert_eq!(answer, "gpu_no_driver: there is no NVIDIA driver: libcuda cannot be loaded");
@@ -129,10 +113,8 @@ fn work_that_is_not_done_is_no_digest() {
 #[test]
 fn what_an_earlier_call_left_is_not_taken_for_an_answer() {
     let launches = |repeat| {
-        let folder = tempfile::tempdir().unwrap();
-        let log = folder.path().join("log");
-        run(&format!("log={}", log.display()), repeat);
-        std::fs::read_to_string(log).unwrap().lines().filter(|name| *name == "cuLaunchKernel").count()
+        let calls = emulated::calls(|settings| drop(run(settings, repeat)));
+        calls.into_iter().filter(|name| name == "cuLaunchKernel").count()
     };
     let (once, twice) = (launches(1), launches(2));
     assert!(once < twice);
@@ -205,11 +187,11 @@ fn a_library_planted_in_the_working_directory_is_not_loaded() {
     for name in ["libcuda.so.1", "libcuda.so", "cuda", "libnvcuda.so"] {
         std::fs::copy(&library, folder.path().join(name)).unwrap();
     }
-    let mut command = Command::new(env::current_exe().unwrap());
+    let mut command = emulated::plain_child();
     command.env_remove("LD_LIBRARY_PATH").current_dir(folder.path());
     assert!(answers(command, 1)[0].starts_with("gpu_no_driver: "));
     // It would have worked from a folder that the loader searches.
-    let mut command = Command::new(env::current_exe().unwrap());
+    let mut command = emulated::plain_child();
     command.env("LD_LIBRARY_PATH", folder.path()).current_dir(folder.path());
     assert_eq!(answers(command, 1), [right()]);
 }

@@ -4,9 +4,10 @@
 #[path = "../../hash/tests/common/repository.rs"]
 mod repository;
 
+mod emulated;
+
 use std::env;
 use std::fs;
-use std::process::{Command, Output};
 
 use data_encoding::HEXLOWER;
 use sentry_cuda::{Column, DeviceMemory, Gpu, GpuError, Ids, Samples, SamplesError};
@@ -398,15 +399,8 @@ fn child() {
 
 /// Runs the child over the emulated driver with these settings.
 fn run(asked: &str, settings: &str, repeat: usize) -> Vec<String> {
-    let mut command = Command::new(env::current_exe().unwrap());
-    command.args(["--exact", "child", "--include-ignored", "--nocapture"]);
-    command.env("SENTRY_EMULATED_CUDA", settings).env("ASKED", asked).env("REPEAT", repeat.to_string());
-    let Output { status, stdout, stderr } = command.output().unwrap();
-    let output = String::from_utf8(stdout).unwrap();
-    assert!(status.success(), "{asked}, {settings}: {output}\n{}", String::from_utf8_lossy(&stderr));
-    let answers: Vec<String> = output.lines().filter_map(|line| line.strip_prefix("answer: ")).map(str::to_owned).collect();
-    assert_eq!(answers.len(), repeat, "{output}");
-    answers
+    let ended = emulated::child(settings).env("ASKED", asked).env("REPEAT", repeat.to_string()).output().unwrap();
+    emulated::answers(&ended, repeat, &format!("{asked}, {settings}"))
 }
 
 fn right(asked: &str) -> String {
@@ -416,10 +410,7 @@ fn right(asked: &str) -> String {
 
 /// The calls of the driver when nothing fails, in their order.
 fn calls(asked: &str, repeat: usize) -> Vec<String> {
-    let folder = tempfile::tempdir().unwrap();
-    let log = folder.path().join("log");
-    assert_eq!(run(asked, &format!("log={}", log.display()), repeat), vec![right(asked); repeat]);
-    fs::read_to_string(log).unwrap().lines().map(str::to_owned).collect()
+    emulated::calls(|settings| assert_eq!(run(asked, settings, repeat), vec![right(asked); repeat]))
 }
 
 fn count(calls: &[String], name: &str) -> usize {

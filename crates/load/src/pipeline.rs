@@ -109,7 +109,7 @@ where
     for Hashing { stream, messages, tree, landed, .. } in hashing {
         let rest = landed.into_inner().expect("no thread panicked");
         let finish = || tree.update(stream, &rest.pieces).and_then(|()| tree.finish(stream)?.wait());
-        let found = if loader.is_unhashed() { nothing(files.as_slice(), &messages)? } else { finish().map_err(HashError::from)? };
+        let found = if loader.is_unhashed() { nothing(&files, &messages)? } else { finish().map_err(HashError::from)? };
         assert_eq!(messages.len(), found.len(), "a digest for each message");
         for ((file, message), digest) in messages.into_iter().zip(found) {
             digests[file][files[file].messages[message].request] = Some(digest);
@@ -200,7 +200,7 @@ fn begin_hashing<'r, J: FileJob>(
 fn nothing<J: FileJob>(files: &[File<'_, '_, J>], messages: &[(usize, usize)]) -> Result<Vec<Digest>, HashError> {
     let zero = |&(file, message): &(usize, usize)| {
         let algorithm = files[file].messages[message].algorithm;
-        Digest::from_bytes(algorithm, &vec![0; algorithm.digest(b"").as_bytes().len()])
+        Digest::from_bytes(algorithm, &vec![0; algorithm.digest_len()])
     };
     messages.iter().map(zero).collect()
 }

@@ -16,6 +16,7 @@ use std::sync::{Arc, OnceLock};
 use rustix::fs::{Mode, OFlags};
 
 use crate::cufile::{CuFile, CuFileHandle};
+use crate::uring::retried;
 
 /// Reads around the page cache start and end at multiples of it, in files and in memory: no disk has larger blocks than a page.
 pub(crate) const BLOCK: u64 = 4096;
@@ -104,12 +105,7 @@ impl Source {
         let Some(direct) = self.direct() else { return Err(io::ErrorKind::Unsupported.into()) };
         let wanted = aligned(range);
         let length = (wanted.end - wanted.start) as usize;
-        let read = loop {
-            match direct.read_at(&mut room[..length], wanted.start) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                done => break done?,
-            }
-        };
+        let read = retried(|| direct.read_at(&mut room[..length], wanted.start))?;
         self.complete(range, room, read as u64)
     }
 

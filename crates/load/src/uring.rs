@@ -80,7 +80,7 @@ impl Drop for Queue {
 }
 
 /// Calls again what a signal has interrupted.
-fn retried<T>(call: impl Fn() -> io::Result<T>) -> io::Result<T> {
+pub(crate) fn retried<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

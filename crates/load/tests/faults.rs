@@ -5,9 +5,10 @@
 #![allow(unsafe_code)]
 
 mod common;
+#[path = "../../cuda/tests/emulated/mod.rs"]
+mod emulated;
 
 use std::env;
-use std::process::{Command, Output};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -106,41 +107,28 @@ const CHILD: Child = Child { loads: 3, threads: 1, uses_cufile: false, missing: 
 impl Child {
     /// What comes of its loads over the emulated driver with these settings.
     fn run(self, settings: &str) -> Vec<String> {
-        let mut command = Command::new(env::current_exe().unwrap());
-        command.env("SENTRY_EMULATED_CUDA", settings).args(["--exact", "child", "--include-ignored", "--nocapture"]);
+        let mut command = emulated::child(settings);
         for (name, number) in
             [("LOADS", self.loads), ("THREADS", self.threads), ("CUFILE", self.uses_cufile.into()), ("MISSING", self.missing)]
         {
             command.env(name, number.to_string());
         }
-        let Output { status, stdout, stderr } = command.output().unwrap();
-        let (output, errors) = (String::from_utf8(stdout).unwrap(), String::from_utf8_lossy(&stderr));
-        if status.code().is_none() && settings.starts_with("skip=") && errors.trim().is_empty() {
+        let ended = command.output().unwrap();
+        if ended.status.code().is_none() && settings.starts_with("skip=") && ended.stderr.trim_ascii().is_empty() {
             // A kernel that was given a table that never arrived: a GPU says so, and the emulated one falls.
             return vec!["killed".to_owned()];
         }
-        assert!(status.success(), "{settings}: {output}\n{errors}");
-        let answers: Vec<String> = output.lines().filter_map(|line| line.strip_prefix("answer: ")).map(str::to_owned).collect();
-        assert_eq!(answers.len(), self.loads, "{settings}: {output}");
-        answers
+        emulated::answers(&ended, self.loads, settings)
     }
 
     /// How often it calls each function when nothing fails.
     fn calls(self) -> Vec<(String, usize)> {
-        let folder = tempfile::tempdir().unwrap();
-        let log = folder.path().join("log");
-        let settings = format!("{}log={}", if self.uses_cufile { "cufile=direct;" } else { "" }, log.display());
-        for answer in self.run(&settings) {
-            assert!(answer.starts_with("right"), "{answer}");
-        }
-        let mut calls: Vec<(String, usize)> = Vec::new();
-        for name in std::fs::read_to_string(log).unwrap().lines() {
-            match calls.iter_mut().find(|(known, _)| known == name) {
-                Some((_, count)) => *count += 1,
-                None => calls.push((name.to_owned(), 1)),
+        emulated::counts(emulated::calls(|settings| {
+            let way = if self.uses_cufile { "cufile=direct;" } else { "" };
+            for answer in self.run(&format!("{way}{settings}")) {
+                assert!(answer.starts_with("right"), "{answer}");
             }
-        }
-        calls
+        }))
     }
 
     /// Each function, and its calls by number: how many are made by the first load, and by both of the first two.

@@ -16,14 +16,14 @@ use crate::trust::Trust;
 
 pub fn run(arguments: &Verify, output: &Output) -> anyhow::Result<ExitCode> {
     let options = VerifyOptions {
-        signatures: arguments.signature_paths(),
-        ignore: inside_model(&arguments.model, &arguments.ignore)?,
+        signatures: arguments.signed.signature_paths(),
+        ignore: inside_model(&arguments.signed.model, &arguments.ignore)?,
         allow_unsigned: arguments.ignore_unsigned_files,
     };
-    let trust = Trust::read(&arguments.trust, &arguments.model)?;
+    let trust = Trust::read(&arguments.signed)?;
     let verifier = trust.verifier()?;
     let progress = Progress::new(output);
-    let verified = sentry::verify_model(&arguments.model, &*verifier, &options, &progress)?;
+    let verified = sentry::verify_model(&arguments.signed.model, &*verifier, &options, &progress)?;
     drop(progress);
     if output.is_json() {
         output.document(&document(arguments, &options, &verified))?;
@@ -42,7 +42,7 @@ fn document(arguments: &Verify, options: &VerifyOptions, verified: &Verified<Mod
     let annotated = manifest.resources().iter().filter(|resource| resource.annotation.is_some()).count();
     json!({
         "status": "verified",
-        "artifact": arguments.model.display().to_string(),
+        "artifact": arguments.signed.model.display().to_string(),
         "signature": options.signatures[0].display().to_string(),
         "signer": signer_json(verified.identity()),
         "signatures": signatures,
@@ -99,7 +99,7 @@ fn report(arguments: &Verify, options: &VerifyOptions, verified: &Verified<Model
     };
     let mut text = format!(
         "verified {} ({}, {}{tensors})",
-        printable_path(&arguments.model),
+        printable_path(&arguments.signed.model),
         count(manifest.paths().len(), "file"),
         size(model.bytes()),
     );
@@ -126,7 +126,7 @@ fn report(arguments: &Verify, options: &VerifyOptions, verified: &Verified<Model
 
 /// What was left out besides Git's own files and the signature.
 fn left_out<'a>(arguments: &Verify, options: &'a VerifyOptions, manifest: &'a Manifest) -> Vec<&'a String> {
-    let is_signature = |path: &str| options.signatures.iter().any(|signature| arguments.model.join(path) == *signature);
+    let is_signature = |path: &str| options.signatures.iter().any(|signature| arguments.signed.model.join(path) == *signature);
     let is_usual = |path: &str| GIT_PATHS.contains(&path) || path == "model.sig" || is_signature(path);
     let recorded = manifest.serialization().ignore_paths.iter().filter(|path| !is_usual(path));
     recorded.chain(&options.ignore).collect()
