@@ -13,24 +13,34 @@ import sentry
 import torch
 from safetensors.torch import save_file
 
-# Loads once with faults and once without; prints what came of both.
+# The fault, with the number of the read that has it, and what comes of the load.
+FAULTS = {
+    **{("error", number): "io" for number in (1, 2, 3, 9, 17, 30)},
+    **{("end", number): "file_changed_while_read" for number in (1, 5, 20)},
+    **{("wrong", number): "model_differs" for number in (1, 8, 25)},
+    ("short", 3): "right",
+    ("delay", 0): "right",
+}
+
+# Loads with each fault, and after each without one; prints what came of both.
 CHILD = """
-import os, sys, torch, sentry
-folder, public = sys.argv[1:]
+import ctypes, json, sys, torch, sentry
+folder, public, shim, faults = sys.argv[1:]
 trust = sentry.PublicKey(public)
+shim = ctypes.CDLL(shim)
 before = torch.cuda.memory_allocated()
-def load():
+def load(kind, number):
+    shim.set_read_fault(kind.encode(), number)
     try:
         tensors = sentry.load_model(folder, trust=trust, device="cuda:0")
     except sentry.Error as error:
         assert torch.cuda.memory_allocated() == before, "memory was not given back"
         return error.code
+    finally:
+        reads = shim.large_reads()
+        assert not kind or reads >= max(number, 1), f"{kind}: there were only {reads} reads"
     return "right" if all(bool((tensor == int(name)).all()) for name, tensor in tensors.items()) else "WRONG"
-first = load()
-os.environ.pop("READ_FAULTS")
-import ctypes
-ctypes.CDLL(None).unsetenv(b"READ_FAULTS")
-print(first, load())
+print(json.dumps([(load(kind, number), load("", 0)) for kind, number in json.loads(faults)]))
 """
 
 
@@ -56,21 +66,16 @@ def model(tmp_path_factory: pytest.TempPathFactory, key: sentry.PrivateKey) -> P
     return folder
 
 
-@pytest.mark.parametrize("signature", ["tensors", "sha256"])
-@pytest.mark.parametrize(
-    ("faults", "outcome"),
-    [
-        *[(f"error:{number}", "io") for number in (1, 2, 3, 9, 17, 30)],
-        *[(f"end:{number}", "file_changed_while_read") for number in (1, 5, 20)],
-        *[(f"wrong:{number}", "model_differs") for number in (1, 8, 25)],
-        ("short:3", "right"),
-        ("delay:0", "right"),
-    ],
-)
-def test_nothing_comes_back(model: Path, key: sentry.PrivateKey, shim: Path, signature: str, faults: str, outcome: str) -> None:
-    sentry.sign_model(model, key=key, annotate=signature == "tensors")
-    environment = {**os.environ, "LD_PRELOAD": str(shim), "READ_FAULTS": faults}
-    command = [sys.executable, "-c", CHILD, str(model), str(model.parent / "publisher.pub")]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+@pytest.fixture(scope="module", params=["tensors", "sha256"])
+def outcomes(model: Path, key: sentry.PrivateKey, shim: Path, request: pytest.FixtureRequest) -> dict[tuple[str, int], list[str]]:
+    """What came of the loads of one process, which begins with a fault, under a kind of signature."""
+    sentry.sign_model(model, key=key, annotate=request.param == "tensors")
+    command = [sys.executable, "-c", CHILD, str(model), str(model.parent / "publisher.pub"), str(shim), json.dumps(list(FAULTS))]
+    run = subprocess.run(command, env={**os.environ, "LD_PRELOAD": str(shim)}, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    assert run.stdout.split() == [outcome, "right"]
+    return dict(zip(FAULTS, json.loads(run.stdout), strict=True))
+
+
+@pytest.mark.parametrize(("kind", "number"), FAULTS)
+def test_nothing_comes_back(outcomes: dict[tuple[str, int], list[str]], kind: str, number: int) -> None:
+    assert outcomes[kind, number] == [FAULTS[kind, number], "right"]
