@@ -58,9 +58,10 @@ fmt: ## Format the Rust code
 test-rust: ## Unit, vector and documentation tests of all crates; the kept inputs of the fuzzer
 	$(CARGO) test --workspace --locked --no-fail-fast
 
-python: package ## The Python package, with real torch, torchvision and transformers; its types and stubs
+python: package ## The Python package, with real torch, torchvision, transformers and vLLM's Python files; its types and stubs
 	scripts/stubs.sh --check
 	$(PY) -m mypy --config-file pyproject.toml python/sentry
+	scripts/fetch-vllm.sh >/dev/null
 	$(PY) -m pytest tests/python $(ARGS)
 
 reference: $(REQUIREMENTS) ## The slow reference: its own tests, and vectors/sentry without a difference

@@ -16,7 +16,7 @@ Whatever returns has been verified; whatever is wrong is an exception, a subclas
 at the command line or the working directory, and importing this starts no thread and imports neither torch nor numpy.
 
 The modules ``sentry.torch``, ``sentry.safetensors``, ``sentry.transformers`` and ``sentry.hub`` stand in for the
-functions of those libraries; each is imported when it is first used.
+functions of those libraries, and ``sentry.vllm`` is a plugin; each is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from ._native import VERSION as __version__
 from ._native import Certificate, Policy, PrivateKey, PublicKey, Signature, Verification
 
 if TYPE_CHECKING:
-    from . import hub, safetensors, torch, transformers
+    from . import hub, safetensors, torch, transformers, vllm
 
 __all__ = [
     "AlgorithmError",
@@ -92,7 +92,7 @@ __all__ = [
 if _native.COUNTS_BYTES and os.environ.get("SENTRY_COUNT_BYTES") != "1":
     raise ImportError("this build of sentry was made for a benchmark: it counts bytes instead of hashing them, and verifies nothing")
 
-_ADAPTERS = frozenset({"hub", "safetensors", "torch", "transformers"})
+_ADAPTERS = frozenset({"hub", "safetensors", "torch", "transformers", "vllm"})
 
 
 def __getattr__(name: str) -> object:

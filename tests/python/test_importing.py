@@ -14,7 +14,7 @@ import sentry
 from conftest import ROOT, flip
 
 PACKAGE = Path(sentry.__file__).parent
-ADAPTERS = ("hub", "safetensors", "torch", "transformers")
+ADAPTERS = ("hub", "safetensors", "torch", "transformers", "vllm")
 
 
 def python(program: str, *arguments: str, cwd: Path | None = None) -> str:
@@ -116,16 +116,16 @@ except sentry.VerificationError as error:
 def test_adapters_are_imported_when_they_are_used_and_not_before() -> None:
     program = """
 import sys, sentry
-libraries = ("torch", "transformers", "huggingface_hub", "numpy")
-for name in ("hub", "safetensors", "transformers", "torch"):
+libraries = ("torch", "transformers", "huggingface_hub", "numpy", "vllm")
+for name in ("hub", "safetensors", "transformers", "vllm", "torch"):
     module = getattr(sentry, name)
     assert module is sys.modules[f"sentry.{name}"]
     print(name, [library for library in libraries if library in sys.modules])
 """
     lines = python(program).splitlines()
     # Only torch's own functions need it to be there when they are defined.
-    assert lines[:3] == ["hub []", "safetensors []", "transformers []"]
-    assert lines[3].startswith("torch ['torch'")
+    assert lines[:4] == ["hub []", "safetensors []", "transformers []", "vllm []"]
+    assert lines[4].startswith("torch ['torch'")
 
 
 def test_names_that_are_offered_are_there() -> None:
