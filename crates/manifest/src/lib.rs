@@ -35,6 +35,7 @@ mod memory;
 mod path;
 pub mod record;
 pub mod safetensors;
+mod samples;
 mod tensors;
 mod tree;
 mod weights;
@@ -48,6 +49,7 @@ pub use manifest::{Manifest, Method, Resource, ResourcePath, Serialization, Shar
 pub use measure::{ManifestOptions, Measured, MeasuredResource};
 pub use memory::{MeasuredTensor, MeasuredTensors, Memory, TensorView};
 pub use path::{ModelPath, printable, printable_path};
+pub use samples::{MeasuredDataset, MeasuredSource, SamplesError};
 pub use tensors::TensorManifest;
 pub use tree::{FoundFile, ModelFile, ModelTree};
 pub use weights::{INDEX_NAME, Index, WEIGHTS_NAME, Weights};

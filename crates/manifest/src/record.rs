@@ -74,6 +74,17 @@ pub enum Value<'a> {
     Struct(Vec<Field<'a>>),
     /// Values in order, such as the rows of a ragged array.
     List(Vec<Value<'a>>),
+    /// A value of more than [`MAX_INLINE`] bytes, whose digest is known already.
+    Hashed {
+        /// What it is; neither [`Kind::Struct`] nor [`Kind::List`].
+        kind: Kind,
+        /// Elements in each dimension; none but for numbers.
+        shape: &'a [u64],
+        /// Its length in bytes.
+        length: u64,
+        /// BLAKE3 of its bytes. If these are text or truth values, the caller has looked at them.
+        digest: [u8; 32],
+    },
 }
 
 /// What a value is, as its encoding says.

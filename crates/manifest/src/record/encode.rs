@@ -61,25 +61,41 @@ fn put_value(record: &mut Vec<u8>, value: &Value<'_>, depth: usize) -> Result<()
             values.iter().try_for_each(|value| put_value(&mut inner, value, depth + 1))?;
             put(record, Kind::List, &[values.len() as u64], &inner)
         }
+        Value::Hashed { kind, shape, length, digest } => put_hashed(record, *kind, shape, *length, digest),
     }
 }
 
 fn put(record: &mut Vec<u8>, kind: Kind, shape: &[u64], bytes: &[u8]) -> Result<(), RecordError> {
+    let length = bytes.len() as u64;
+    kind.check_bytes(bytes)?;
+    if length > MAX_INLINE {
+        let digest = Algorithm::Blake3.digest(bytes);
+        return put_head(record, kind, shape, length).map(|()| record.extend_from_slice(digest.as_bytes()));
+    }
+    put_head(record, kind, shape, length)?;
+    record.extend_from_slice(bytes);
+    Ok(())
+}
+
+fn put_hashed(record: &mut Vec<u8>, kind: Kind, shape: &[u64], length: u64, digest: &[u8; 32]) -> Result<(), RecordError> {
+    if length <= MAX_INLINE || matches!(kind, Kind::Struct | Kind::List) {
+        return Err(RecordError::Shape { kind: kind.name(), shape: shape.to_vec(), length });
+    }
+    put_head(record, kind, shape, length)?;
+    record.extend_from_slice(digest);
+    Ok(())
+}
+
+/// All of a value but its body.
+fn put_head(record: &mut Vec<u8>, kind: Kind, shape: &[u64], length: u64) -> Result<(), RecordError> {
     if shape.len() > MAX_DIMENSIONS {
         return Err(RecordError::Dimensions { found: shape.len() });
     }
-    let length = bytes.len() as u64;
     kind.check_length(shape, length)?;
-    kind.check_bytes(bytes)?;
     put_text(record, kind.name());
     record.extend((shape.len() as u32).to_le_bytes());
     record.extend(shape.iter().flat_map(|dim| dim.to_le_bytes()));
     record.extend(length.to_le_bytes());
-    if length <= MAX_INLINE {
-        record.extend_from_slice(bytes);
-    } else {
-        record.extend_from_slice(Algorithm::Blake3.digest(bytes).as_bytes());
-    }
     Ok(())
 }
 

@@ -1,0 +1,19 @@
+//! From the samples of a dataset, in files or in memory, to their digests.
+//!
+//! ```text
+//! files ─Dataset::open─► parts of files ─a thread each─► rows of columns ─► records ─► digests, by source and id ─► MeasuredDataset
+//!                                         memory ─Columns, Batch────────┘
+//! ```
+//!
+//! A sample's record is made of what is *stored*: encoded images, text, arrays, before anything is decoded
+//! (`docs/spec/samples.md`). Nothing here knows about keys or signatures: what is measured counts only once the crate
+//! `sentry-ml-trust` has compared it with a signed statement.
+
+#![forbid(unsafe_code)]
+
+mod columns;
+mod error;
+pub mod files;
+
+pub use columns::{Columns, Row};
+pub use error::DatasetError;
