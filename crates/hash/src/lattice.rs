@@ -257,6 +257,20 @@ impl Partial {
         Self { source, state: State::new(), ids: HashSet::new() }
     }
 
+    /// A part as it was stored: its ids, none of which is there twice, and the sum of their samples.
+    ///
+    /// # Errors
+    /// [`HashError::RepeatedId`]; [`HashError::TableState`] unless there are as many ids as samples in the sum.
+    pub fn from_parts(source: SourceTag, state: State, ids: impl IntoIterator<Item = u64>) -> Result<Self, HashError> {
+        let mut seen = HashSet::new();
+        for id in ids {
+            if !seen.insert(id) {
+                return Err(HashError::RepeatedId { id });
+            }
+        }
+        if seen.len() as u64 == state.count() { Ok(Self { source, state, ids: seen }) } else { Err(HashError::TableState) }
+    }
+
     /// Adds a sample. After an error the part is as before.
     ///
     /// # Errors

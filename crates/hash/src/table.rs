@@ -79,8 +79,14 @@ impl Table {
 
     /// The digest of the sample with this id.
     pub fn find(&self, id: u64) -> Option<SampleDigest> {
+        self.place(id).map(|(_, digest)| digest)
+    }
+
+    /// Which entry has this id, counted from 0, and its digest.
+    pub fn place(&self, id: u64) -> Option<(usize, SampleDigest)> {
         let rows = self.rows();
-        rows.binary_search_by_key(&id, |row| decode(row).id).ok().map(|index| decode(&rows[index]).digest)
+        let place = rows.binary_search_by_key(&id, |row| decode(row).id).ok()?;
+        Some((place, decode(&rows[place]).digest))
     }
 
     /// Checks a sample before it is handed out.

@@ -35,7 +35,7 @@ impl Pairing<'_> {
     }
 }
 
-/// One way in which a model is not the signed one.
+/// One way in which a model or a dataset is not the signed one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
     /// What kind of difference.
@@ -46,6 +46,12 @@ pub struct Difference {
     pub shard: Option<Shard>,
     /// The tensor inside the file.
     pub tensor: Option<String>,
+    /// The source of samples.
+    pub source: Option<String>,
+    /// The id of a sample in its source.
+    pub sample: Option<u64>,
+    /// The field of the sample, or of all samples.
+    pub field: Option<String>,
     /// What was signed.
     pub expected: Option<String>,
     /// What is there.
@@ -78,6 +84,22 @@ pub enum DifferenceKind {
     /// The file's digest holds and its annotation's does not, or the other way round: the statement contradicts
     /// itself.
     AnnotationMismatch,
+    /// A source of samples that is not signed.
+    UnsignedSource,
+    /// A signed source without any sample.
+    MissingSource,
+    /// A source whose samples are not the signed ones, where no table tells which.
+    ChangedSource,
+    /// A sample that is not signed.
+    UnsignedSample,
+    /// A signed sample that is not there.
+    MissingSample,
+    /// A sample with other values in its fields than the signed one of its id.
+    ChangedSample,
+    /// A field that is not signed, is missing, or is of another type, in all samples.
+    ChangedField,
+    /// Ids come from elsewhere than was signed.
+    ChangedIds,
 }
 
 impl DifferenceKind {
@@ -94,6 +116,14 @@ impl DifferenceKind {
             Self::ChangedType => "changed_type",
             Self::ChangedShape => "changed_shape",
             Self::AnnotationMismatch => "annotation_mismatch",
+            Self::UnsignedSource => "unsigned_source",
+            Self::MissingSource => "missing_source",
+            Self::ChangedSource => "changed_source",
+            Self::UnsignedSample => "unsigned_sample",
+            Self::MissingSample => "missing_sample",
+            Self::ChangedSample => "changed_sample",
+            Self::ChangedField => "changed_field",
+            Self::ChangedIds => "changed_ids",
         }
     }
 }
@@ -101,12 +131,31 @@ impl DifferenceKind {
 impl Difference {
     /// A difference that says no more than where it is.
     pub fn new(kind: DifferenceKind, file: &str) -> Self {
-        Self { kind, file: Some(file.to_owned()), shard: None, tensor: None, expected: None, found: None }
+        Self { file: Some(file.to_owned()), ..Self::nowhere(kind) }
     }
 
     /// A difference of a tensor in memory.
     pub fn of_tensor(kind: DifferenceKind, tensor: &str) -> Self {
-        Self { kind, file: None, shard: None, tensor: Some(tensor.to_owned()), expected: None, found: None }
+        Self { tensor: Some(tensor.to_owned()), ..Self::nowhere(kind) }
+    }
+
+    /// A difference of a source of samples.
+    pub fn of_source(kind: DifferenceKind, source: &str) -> Self {
+        Self { source: Some(source.to_owned()), ..Self::nowhere(kind) }
+    }
+
+    /// A difference of one sample.
+    pub fn of_sample(kind: DifferenceKind, source: &str, id: u64) -> Self {
+        Self { sample: Some(id), ..Self::of_source(kind, source) }
+    }
+
+    /// A difference of a field of all samples.
+    pub fn of_field(kind: DifferenceKind, field: &str) -> Self {
+        Self { field: Some(field.to_owned()), ..Self::nowhere(kind) }
+    }
+
+    pub(crate) fn nowhere(kind: DifferenceKind) -> Self {
+        Self { kind, file: None, shard: None, tensor: None, source: None, sample: None, field: None, expected: None, found: None }
     }
 
     pub(crate) fn with_digests(mut self, expected: &Digest, found: &Digest) -> Self {
@@ -122,6 +171,9 @@ impl fmt::Display for Difference {
         let file = self.file.as_deref().map(printable).unwrap_or_default();
         let tensor = self.tensor.as_deref().map(printable).unwrap_or_default();
         let in_file = if self.file.is_some() { format!(" in \"{file}\"") } else { String::new() };
+        let source = self.source.as_deref().map(printable).unwrap_or_default();
+        let field = self.field.as_deref().map(printable).unwrap_or_default();
+        let sample = self.sample.unwrap_or_default();
         match kind {
             DifferenceKind::UnsignedFile => write!(f, "\"{file}\" is not signed")?,
             DifferenceKind::MissingFile => write!(f, "\"{file}\" is missing")?,
@@ -136,6 +188,17 @@ impl fmt::Display for Difference {
                 Some(_) => write!(f, "the signed digests of \"{file}\" and its tensor \"{tensor}\" contradict each other")?,
                 None => write!(f, "the signed digests of \"{file}\" contradict each other")?,
             },
+            DifferenceKind::UnsignedSource => write!(f, "source \"{source}\" is not signed")?,
+            DifferenceKind::MissingSource => write!(f, "source \"{source}\" is missing")?,
+            DifferenceKind::ChangedSource => write!(f, "source \"{source}\" was changed")?,
+            DifferenceKind::UnsignedSample => write!(f, "sample {sample} of source \"{source}\" is not signed")?,
+            DifferenceKind::MissingSample => write!(f, "sample {sample} of source \"{source}\" is missing")?,
+            DifferenceKind::ChangedSample => match self.field {
+                Some(_) => write!(f, "field \"{field}\" of sample {sample} of source \"{source}\" was changed")?,
+                None => write!(f, "sample {sample} of source \"{source}\" was changed")?,
+            },
+            DifferenceKind::ChangedField => write!(f, "field \"{field}\" of all samples was changed")?,
+            DifferenceKind::ChangedIds => write!(f, "ids of samples come from elsewhere")?,
         }
         if let Some(Shard { start, end }) = shard {
             write!(f, " in bytes {start} to {end}")?;

@@ -1,7 +1,10 @@
 //! Errors of keys, of signing and of verifying, kept apart because different people read them.
 
+use std::io;
+
 use sentry_bundle::BundleError;
-use sentry_manifest::ManifestError;
+use sentry_hash::HashError;
+use sentry_manifest::{ManifestError, ModelPath};
 
 use crate::{CertificateError, Difference, KeyAlgorithm, TimestampError, Violation};
 
@@ -194,8 +197,59 @@ pub enum VerifyError {
         reason: String,
     },
     /// The model is not the one that was signed.
-    #[error("{}", summary(.0))]
+    #[error("{}", summary(.0, "model"))]
     Differs(Vec<Difference>),
+    /// The dataset is not the one that was signed. Of very many differences the first are listed.
+    #[error("{}", summary(.0, "dataset"))]
+    DatasetDiffers(Vec<Difference>),
+    /// A table of samples is not the signed one, or contradicts the rest of the statement.
+    #[error("table \"{path}\": {source}")]
+    Table {
+        /// Where it lies, beside the signature.
+        path: ModelPath,
+        /// What is wrong with it.
+        source: HashError,
+    },
+    /// A table of samples cannot be read.
+    #[error("cannot read the table \"{path}\": {source}")]
+    TableUnreadable {
+        /// Where it lies, beside the signature.
+        path: ModelPath,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// A source is said to be a contributor's, whose own statement is not there or says something else.
+    #[error("source \"{source_name}\" is a contributor's: {reason}")]
+    Contributor {
+        /// The source, escaped for printing.
+        source_name: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// A sample came twice in an epoch whose samples count only as a whole.
+    #[error("sample {id} of source \"{source_name}\" came twice in this epoch")]
+    RepeatedSample {
+        /// The source, escaped for printing.
+        source_name: String,
+        /// The id.
+        id: u64,
+    },
+    /// An epoch ended before every signed sample had been delivered.
+    #[error("the epoch is not complete: of source \"{source_name}\" {delivered} of {samples} samples were delivered")]
+    EpochIncomplete {
+        /// The source, escaped for printing.
+        source_name: String,
+        /// How many samples came.
+        delivered: u64,
+        /// How many were signed.
+        samples: u64,
+    },
+    /// A stored or another worker's part of an epoch does not belong to this dataset, or is none.
+    #[error("this part of an epoch cannot be taken over: {reason}")]
+    EpochState {
+        /// What is wrong.
+        reason: &'static str,
+    },
 }
 
 impl VerifyError {
@@ -220,6 +274,15 @@ impl VerifyError {
             Self::Manifest(error) => error.code(),
             Self::NoTensors { .. } => "tensors_not_signed",
             Self::Differs(_) => "model_differs",
+            Self::DatasetDiffers(_) => "dataset_differs",
+            Self::Table { source: HashError::TablePart { .. }, .. } => "table_differs",
+            Self::Table { source: HashError::TableState, .. } => "table_state",
+            Self::Table { .. } => "table_malformed",
+            Self::TableUnreadable { .. } => "io",
+            Self::Contributor { .. } => "contributor_statement",
+            Self::RepeatedSample { .. } => "sample_repeated",
+            Self::EpochIncomplete { .. } => "epoch_incomplete",
+            Self::EpochState { .. } => "epoch_state",
         }
     }
 
@@ -227,10 +290,13 @@ impl VerifyError {
     pub fn is_unchecked(&self) -> bool {
         match self {
             Self::Method { .. } | Self::SigstoreUnsupported | Self::NoTensors { .. } | Self::SignatureNumber { .. } => true,
+            Self::TableUnreadable { .. } => true,
             Self::OfSignature { source, .. } => source.is_unchecked(),
             Self::Manifest(error) => error.is_unchecked(),
             Self::Timestamp(error) => error.is_unchecked(),
             Self::Bundle(_) | Self::Signature(_) | Self::Certificate(_) | Self::Policy(_) | Self::Disagree | Self::Differs(_) => false,
+            Self::DatasetDiffers(_) | Self::Table { .. } | Self::Contributor { .. } | Self::RepeatedSample { .. } => false,
+            Self::EpochIncomplete { .. } | Self::EpochState { .. } => false,
         }
     }
 }
@@ -239,9 +305,9 @@ fn other_key(hinted: &Option<String>) -> String {
     hinted.as_ref().map_or_else(String::new, |hinted| format!("; the file says that it was signed with another key, {hinted}"))
 }
 
-fn summary(differences: &[Difference]) -> String {
+fn summary(differences: &[Difference], what: &str) -> String {
     match differences {
-        [] => "the model differs from the signed one".to_owned(),
+        [] => format!("the {what} differs from the signed one"),
         [only] => only.to_string(),
         [first, rest @ ..] => format!("{first} (and {} more)", rest.len()),
     }

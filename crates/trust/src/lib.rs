@@ -7,6 +7,8 @@
 //! UnverifiedBundle ─verify(key)─► Verified<Statement>       ─confirm(listing, measured)─► Verified<Model>
 //!                                                           ─confirm_load(loaded)───────► Verified<Vec<R>>: the bytes
 //!                               ► Verified<ModelStatement>  ─confirm_tensors(measured)──► Verified<ModelInMemory>
+//!                               ► Verified<DatasetStatement> ─confirm_dataset(measured)─► Verified<Dataset>
+//!                                                           ─sample_checker(tables)────► SampleChecker, Epoch ─finish─► Verified<FinishedEpoch>
 //! ```
 //!
 //! There is no other path, no flag that skips a step, and no boolean to forget: each arrow consumes its
@@ -19,11 +21,14 @@
 
 mod certificate;
 mod compare;
+mod dataset;
+mod epoch;
 mod error;
 mod key;
 mod loaded;
 mod memory;
 mod policy;
+mod samples;
 mod sealed;
 mod signer;
 mod statement;
@@ -35,12 +40,15 @@ pub use certificate::{
     CertificateError, CertificateSigner, Dangerous, ExpectedName, Roots, SubjectName, SubjectNameError, TrustedCertificates,
 };
 pub use compare::{Difference, DifferenceKind, Listing, Pairing, differences, pair_names};
+pub use dataset::{Dataset, MAX_LISTED};
+pub use epoch::{Epoch, FinishedEpoch};
 pub use error::{KeyError, SignError, SignatureError, VerifyError};
 pub use key::{KeyAlgorithm, PrivateKey, PublicKey};
 pub use memory::ModelInMemory;
 pub use policy::{
     ArtifactName, ArtifactNameError, Decision, MAX_POLICY_BYTES, Pattern, Policy, PolicyError, PolicySigner, Rule, Violation,
 };
+pub use samples::{Checked, SampleChecker, TableFile};
 pub use signer::{Signable, Signer, sign};
 pub use statement::{Facts, ModelStatement, SignedStatement, StatementKind};
 pub use timestamp::{TimestampAuthorities, TimestampError, Timestamper};
