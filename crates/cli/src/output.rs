@@ -123,6 +123,9 @@ pub fn difference_json(difference: &Difference) -> Value {
         "file": difference.file,
         "shard": difference.shard.map(|shard| [shard.start, shard.end]),
         "tensor": difference.tensor,
+        "source": difference.source,
+        "sample": difference.sample,
+        "field": difference.field,
         "expected": difference.expected,
         "found": difference.found,
     })

@@ -145,7 +145,7 @@ impl Error {
     /// Where the model differs from the signed one, if that is the error.
     pub fn differences(&self) -> &[Difference] {
         match self {
-            Self::Verify(VerifyError::Differs(differences)) => differences,
+            Self::Verify(VerifyError::Differs(differences) | VerifyError::DatasetDiffers(differences)) => differences,
             _ => &[],
         }
     }
