@@ -21,10 +21,12 @@
 //! # Ok::<(), sentry_manifest::record::RecordError>(())
 //! ```
 
+mod differs;
 mod encode;
 mod error;
 mod parse;
 
+pub use differs::{Culprit, field_that_differs};
 pub use encode::encode;
 pub use error::RecordError;
 pub use parse::{ParsedBody, ParsedField, ParsedValue, parse};

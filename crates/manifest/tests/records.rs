@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use data_encoding::HEXLOWER;
+use sentry_hash::Algorithm;
 use sentry_hash::lattice::SampleDigest;
-use sentry_manifest::record::{Field, ParsedBody, ParsedField, ParsedValue, RecordError, Value, encode, parse};
+use sentry_manifest::record::{Field, Kind, ParsedBody, ParsedField, ParsedValue, RecordError, Value, encode, parse};
 use sentry_manifest::safetensors::Dtype;
 use serde_json::Value as Json;
 
@@ -181,4 +182,28 @@ fn depth_and_number_of_fields_are_bounded() {
     assert_eq!(encode(&fields), Err(RecordError::TooManyFields));
     let last = encode(&fields[65_536..]).unwrap();
     assert_eq!(parse(&[record, last].concat()), Err(RecordError::TooManyFields));
+}
+
+#[test]
+fn a_value_whose_digest_is_known_makes_the_same_record() {
+    let (text, image) = ("long ".repeat(30), vec![7; 3000]);
+    let digest = |bytes: &[u8]| *Algorithm::Blake3.digest(bytes).as_bytes().first_chunk().unwrap();
+    let plain = encode(&[Field { name: "image", value: Value::Bytes(&image) }, Field { name: "text", value: Value::Text(&text) }]);
+    let hashed = |kind, bytes: &[u8]| Value::Hashed { kind, shape: &[], length: bytes.len() as u64, digest: digest(bytes) };
+    let image = Field { name: "image", value: hashed(Kind::Bytes, &image) };
+    let text = Field { name: "text", value: hashed(Kind::Utf8, text.as_bytes()) };
+    assert_eq!(encode(&[text, image]), plain);
+}
+
+#[test]
+fn only_long_values_without_parts_may_be_given_by_their_digest() {
+    let refused = |kind, shape: &'static [u64], length| {
+        let value = Value::Hashed { kind, shape, length, digest: [0; 32] };
+        matches!(encode(&[Field { name: "x", value }]), Err(RecordError::Shape { .. }))
+    };
+    assert!(refused(Kind::Bytes, &[], 64) && !refused(Kind::Bytes, &[], 65));
+    assert!(refused(Kind::Bytes, &[65], 65) && refused(Kind::Null, &[], 65));
+    assert!(refused(Kind::Struct, &[], 65) && refused(Kind::List, &[1], 65));
+    let floats = Kind::from_name("F32").unwrap();
+    assert!(refused(floats, &[17], 69) && !refused(floats, &[17], 68));
 }
