@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! files ─Dataset::open─► parts of files ─a thread each─► rows of columns ─► records ─► digests, by source and id ─► MeasuredDataset
-//!                                         memory ─Columns, Batch────────┘
+//!                                         memory ─Columns, Samples──────┘
 //! ```
 //!
 //! A sample's record is made of what is *stored*: encoded images, text, arrays, before anything is decoded
@@ -14,6 +14,8 @@
 mod columns;
 mod error;
 pub mod files;
+mod samples;
 
 pub use columns::{Columns, Row};
 pub use error::DatasetError;
+pub use samples::{FieldValues, Samples};

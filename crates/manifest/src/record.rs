@@ -147,8 +147,11 @@ impl Kind {
         if fits { Ok(()) } else { Err(RecordError::Shape { kind: self.name(), shape: shape.to_vec(), length }) }
     }
 
-    /// Checks what the bytes of a value may be.
-    fn check_bytes(self, bytes: &[u8]) -> Result<(), RecordError> {
+    /// Checks what the bytes of a value may be: for those who hash them themselves.
+    ///
+    /// # Errors
+    /// [`RecordError::Bool`], [`RecordError::Utf8`].
+    pub fn check_bytes(self, bytes: &[u8]) -> Result<(), RecordError> {
         match self {
             Self::Tensor(dtype) if dtype.name() == "BOOL" && bytes.iter().any(|&byte| byte > 1) => Err(RecordError::Bool),
             Self::Utf8 if std::str::from_utf8(bytes).is_err() => Err(RecordError::Utf8),
