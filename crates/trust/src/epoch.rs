@@ -1,8 +1,9 @@
 //! Which samples of a dataset were delivered, by all workers and ranks: the verdict on an epoch.
 
-use sentry_hash::Digest;
-use sentry_hash::HashError;
+use std::collections::BTreeSet;
+
 use sentry_hash::lattice::{Entry, Partial, STATE_LEN, State};
+use sentry_hash::{Digest, HashError};
 use sentry_manifest::printable;
 
 use crate::{Checked, Difference, DifferenceKind, SampleChecker, Verified, VerifyError};
@@ -10,7 +11,7 @@ use crate::{Checked, Difference, DifferenceKind, SampleChecker, Verified, Verify
 /// What a stored part of an epoch begins with.
 const MAGIC: &[u8; 16] = b"sentry-ml epoch1";
 
-/// The samples that were delivered so far. Of sources with a table it is known which; repeats are harmless there. Samples of other sources are
+/// The samples that were delivered so far, and those that were kept back since they are not the signed ones. Of sources with a table it is known which; repeats are harmless there. Samples of other sources are
 /// added up, and one that comes twice is an error.
 #[derive(Debug, Clone)]
 pub struct Epoch {
@@ -20,22 +21,28 @@ pub struct Epoch {
 
 #[derive(Debug, Clone)]
 enum Delivered {
-    /// A bit for each entry of the table.
-    Listed { bits: Vec<u64>, samples: u64 },
+    /// A bit for each entry of the table, and the places of samples that were kept back.
+    Listed { bits: Vec<u64>, samples: u64, quarantined: BTreeSet<u64> },
     /// The sum, and the ids in it.
     Provisional(Partial),
 }
 
-/// An epoch in which every signed sample was delivered, and no other.
+/// An epoch in which every signed sample was delivered, and no other; but for those that the caller asked to be kept back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FinishedEpoch {
     samples: u64,
+    quarantined: u64,
 }
 
 impl FinishedEpoch {
-    /// How many samples the dataset has, of all sources.
+    /// How many samples were signed, of all sources.
     pub fn samples(&self) -> u64 {
         self.samples
+    }
+
+    /// How many of them were never delivered, since what was there in their place was another sample.
+    pub fn quarantined(&self) -> u64 {
+        self.quarantined
     }
 }
 
@@ -45,7 +52,7 @@ impl Epoch {
         let delivered = |(place, source): (usize, &sentry_manifest::Source)| {
             if checker.has_table(place) {
                 let samples = source.state.count();
-                Delivered::Listed { bits: vec![0; samples.div_ceil(64) as usize], samples }
+                Delivered::Listed { bits: vec![0; samples.div_ceil(64) as usize], samples, quarantined: BTreeSet::new() }
             } else {
                 Delivered::Provisional(Partial::new(*checker.tag(place)))
             }
@@ -68,7 +75,7 @@ impl Epoch {
         let delivered = self.sources.get_mut(source).ok_or_else(|| wrong("there is no such source"))?;
         for (sample, checked) in samples.iter().zip(checked) {
             match (&mut *delivered, checked) {
-                (Delivered::Listed { bits, samples }, Checked::Signed(place)) if place < samples => {
+                (Delivered::Listed { bits, samples, .. }, Checked::Signed(place)) if place < samples => {
                     bits[(place / 64) as usize] |= 1 << (place % 64);
                 }
                 (Delivered::Provisional(partial), Checked::Provisional) => match partial.insert(sample) {
@@ -80,6 +87,22 @@ impl Epoch {
             }
         }
         Ok(())
+    }
+
+    /// Takes down that a sample was kept back, with what checking it had shown: the epoch can be complete without it, and says so. One
+    /// that was not signed at all leaves nothing behind.
+    ///
+    /// # Errors
+    /// [`VerifyError::EpochState`] for a sample that nothing is wrong with.
+    pub fn quarantine(&mut self, source: usize, checked: &Checked) -> Result<(), VerifyError> {
+        match (self.sources.get_mut(source), checked) {
+            (Some(Delivered::Listed { quarantined, samples, .. }), Checked::Changed { place, .. }) if place < samples => {
+                quarantined.insert(*place);
+                Ok(())
+            }
+            (Some(Delivered::Listed { .. }), Checked::Unsigned) => Ok(()),
+            _ => Err(VerifyError::EpochState { reason: "nothing is wrong with the sample that was kept back" }),
+        }
     }
 
     /// Adds what another worker or rank delivered in the same epoch.
@@ -94,8 +117,11 @@ impl Epoch {
         }
         for (place, (ours, theirs)) in self.sources.iter_mut().zip(&other.sources).enumerate() {
             match (ours, theirs) {
-                (Delivered::Listed { bits, .. }, Delivered::Listed { bits: theirs, .. }) if bits.len() == theirs.len() => {
+                (Delivered::Listed { bits, quarantined, .. }, Delivered::Listed { bits: theirs, quarantined: kept, .. })
+                    if bits.len() == theirs.len() =>
+                {
                     bits.iter_mut().zip(theirs).for_each(|(ours, theirs)| *ours |= theirs);
+                    quarantined.extend(kept);
                 }
                 (Delivered::Provisional(ours), Delivered::Provisional(theirs)) => match ours.merge(theirs) {
                     Ok(()) => {}
@@ -115,6 +141,11 @@ impl Epoch {
         self.sources.iter().map(Delivered::count).collect()
     }
 
+    /// How many samples were kept back and never delivered, by the sources' order.
+    pub fn quarantined(&self) -> Vec<u64> {
+        self.sources.iter().map(Delivered::kept_back).collect()
+    }
+
     /// The verdict: every signed sample was delivered, and no other.
     ///
     /// # Errors
@@ -125,9 +156,11 @@ impl Epoch {
             return Err(VerifyError::EpochState { reason: "it is of another dataset" });
         }
         let mut different = Vec::new();
+        let mut quarantined = 0;
         for (source, delivered) in checker.sources().iter().zip(&self.sources) {
-            let (count, samples) = (delivered.count(), source.state.count());
-            if count < samples {
+            let (count, kept_back, samples) = (delivered.count(), delivered.kept_back(), source.state.count());
+            quarantined += kept_back;
+            if count + kept_back < samples {
                 return Err(VerifyError::EpochIncomplete { source_name: printable(&source.name), delivered: count, samples });
             }
             if let Delivered::Provisional(partial) = delivered
@@ -140,7 +173,7 @@ impl Epoch {
             return Err(VerifyError::DatasetDiffers(different));
         }
         let samples = checker.statement().value().manifest.whole().count();
-        Ok(checker.statement().also(FinishedEpoch { samples }))
+        Ok(checker.statement().also(FinishedEpoch { samples, quarantined }))
     }
 
     /// This part as bytes, to go on later or elsewhere. They are not signed: whoever can write to them can say that samples were delivered.
@@ -149,7 +182,10 @@ impl Epoch {
         bytes.extend_from_slice(self.payload.as_bytes());
         for source in &self.sources {
             match source {
-                Delivered::Listed { bits, .. } => bits.iter().for_each(|word| bytes.extend(word.to_le_bytes())),
+                Delivered::Listed { bits, quarantined, .. } => {
+                    let count = [quarantined.len() as u64];
+                    bits.iter().chain(&count).chain(quarantined).for_each(|word| bytes.extend(word.to_le_bytes()));
+                }
                 Delivered::Provisional(partial) => {
                     bytes.extend(partial.state().count().to_le_bytes());
                     bytes.extend(partial.state().to_bytes());
@@ -174,12 +210,16 @@ impl Epoch {
         let mut rest = Words(rest);
         for (place, source) in epoch.sources.iter_mut().enumerate() {
             match source {
-                Delivered::Listed { bits, samples } => {
+                Delivered::Listed { bits, samples, quarantined } => {
                     for word in bits.iter_mut() {
                         *word = rest.next()?;
                     }
+                    let kept_back = rest.next()?;
+                    for _ in 0..kept_back {
+                        quarantined.insert(rest.next()?);
+                    }
                     let beyond = bits.last().filter(|_| *samples % 64 != 0).is_some_and(|last| last >> (*samples % 64) != 0);
-                    if beyond {
+                    if beyond || quarantined.last().is_some_and(|last| last >= samples) {
                         return Err(wrong("it has more samples than were signed"));
                     }
                 }
@@ -203,6 +243,16 @@ impl Delivered {
         match self {
             Self::Listed { bits, .. } => bits.iter().map(|word| u64::from(word.count_ones())).sum(),
             Self::Provisional(partial) => partial.state().count(),
+        }
+    }
+
+    fn kept_back(&self) -> u64 {
+        match self {
+            Self::Listed { bits, quarantined, .. } => {
+                let was_delivered = |place: &&u64| bits[(**place / 64) as usize] >> (**place % 64) & 1 == 1;
+                quarantined.iter().filter(|place| !was_delivered(place)).count() as u64
+            }
+            Self::Provisional(_) => 0,
         }
     }
 }

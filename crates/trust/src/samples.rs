@@ -36,6 +36,8 @@ pub enum Checked {
     Provisional,
     /// It is not the signed one of its id.
     Changed {
+        /// The place of its id in its source's table.
+        place: u64,
         /// The digest that was signed.
         expected: SampleDigest,
     },
@@ -139,7 +141,7 @@ impl SampleChecker {
         let name = &self.sources()[source].name;
         match *checked {
             Checked::Signed(_) | Checked::Provisional => None,
-            Checked::Changed { expected } => Some(changed_sample(name, &Entry { digest: expected, ..*sample }, sample)),
+            Checked::Changed { expected, .. } => Some(changed_sample(name, &Entry { digest: expected, ..*sample }, sample)),
             Checked::Unsigned => Some(Difference::of_sample(DifferenceKind::UnsignedSample, name, sample.id)),
         }
     }
@@ -185,11 +187,9 @@ impl StoredTable {
     fn look(&self, sample: &Entry) -> Result<Checked, VerifyError> {
         // The part that would have the id. If the file lies about first ids, the id is not found where it is looked for.
         let Some(part) = self.first_ids.partition_point(|&first| first <= sample.id).checked_sub(1) else { return Ok(Checked::Unsigned) };
-        Ok(match self.part(part)?.place(sample.id) {
-            None => Checked::Unsigned,
-            Some((place, expected)) if expected == sample.digest => Checked::Signed((part * PART_ENTRIES + place) as u64),
-            Some((_, expected)) => Checked::Changed { expected },
-        })
+        let Some((place, expected)) = self.part(part)?.place(sample.id) else { return Ok(Checked::Unsigned) };
+        let place = (part * PART_ENTRIES + place) as u64;
+        Ok(if expected == sample.digest { Checked::Signed(place) } else { Checked::Changed { place, expected } })
     }
 
     /// A part, checked.

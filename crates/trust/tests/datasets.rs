@@ -323,7 +323,9 @@ fn only_what_was_checked_counts() {
     let mut epoch = Epoch::new(&checker);
     let one = [entry(10, "train 1")];
     let expected = one[0].digest;
-    for checked in [Checked::Provisional, Checked::Unsigned, Checked::Changed { expected }, Checked::Signed(3), Checked::Signed(u64::MAX)] {
+    for checked in
+        [Checked::Provisional, Checked::Unsigned, Checked::Changed { place: 0, expected }, Checked::Signed(3), Checked::Signed(u64::MAX)]
+    {
         assert_eq!(epoch.deliver(&checker, 0, &one, &[checked]).unwrap_err().code(), "epoch_state");
     }
     assert_eq!(epoch.deliver(&checker, 0, &one, &[]).unwrap_err().code(), "epoch_state");
@@ -345,11 +347,33 @@ fn a_stored_epoch_is_read_strictly() {
     assert!(refused(&[&bytes[..], &[0]].concat()));
     // Bits beyond the last sample, in the last word.
     let mut beyond = bytes.clone();
-    *beyond.last_mut().unwrap() |= 0x80;
+    let last_bits = beyond.len() - 9;
+    beyond[last_bits] |= 0x80;
     assert!(refused(&beyond));
     // The same dataset signed again is another statement.
     let again = checker(&signed, &["test", "train"]);
     assert_eq!(Epoch::from_bytes(&again, &bytes).unwrap_err().code(), "epoch_state");
     assert_eq!(Epoch::new(&again).merge(&again, &epoch).unwrap_err().code(), "epoch_state");
     assert_eq!(epoch.finish(&again).unwrap_err().code(), "epoch_state");
+}
+
+#[test]
+fn samples_that_were_kept_back_are_counted_and_the_epoch_can_end() {
+    let signed = measured(&[("train", samples("train", 3))]);
+    let checker = checker(&signed, &["train"]);
+    let mut epoch = Epoch::new(&checker);
+    let train = samples("train", 3);
+    deliver(&mut epoch, &checker, 0, &train[..2]).unwrap();
+    let looked = checker.look(0, &[entry(30, "another"), entry(31, "new"), train[0]]).unwrap();
+    epoch.quarantine(0, &looked[1]).unwrap();
+    assert_eq!(epoch.finish(&checker).unwrap_err().code(), "epoch_incomplete");
+    assert_eq!(epoch.quarantine(0, &looked[2]).unwrap_err().code(), "epoch_state");
+    epoch.quarantine(0, &looked[0]).unwrap();
+    let epoch = Epoch::from_bytes(&checker, &epoch.to_bytes()).unwrap();
+    let finished = epoch.finish(&checker).unwrap();
+    assert_eq!((finished.value().samples(), finished.value().quarantined(), epoch.delivered()), (3, 1, vec![2]));
+    // One that comes again as it was signed is delivered after all.
+    let mut epoch = epoch;
+    deliver(&mut epoch, &checker, 0, &train[2..]).unwrap();
+    assert_eq!(epoch.finish(&checker).unwrap().value().quarantined(), 0);
 }
