@@ -88,4 +88,13 @@ impl DatasetError {
             Self::Hash(_) => "dataset_bounds",
         }
     }
+
+    /// Whether this says nothing about the dataset: it could not be read, or the caller asks for what is not there.
+    pub fn is_unchecked(&self) -> bool {
+        match self {
+            Self::Io { .. } | Self::Layout { .. } | Self::Column { .. } | Self::Hash(_) => true,
+            Self::Manifest(error) => error.is_unchecked(),
+            Self::Malformed { .. } | Self::Changed { .. } | Self::Record { .. } | Self::Samples(_) | Self::List(_) => false,
+        }
+    }
 }

@@ -58,6 +58,11 @@ impl<'a> Samples<'a> {
         self.count
     }
 
+    /// The names of the fields, as they were given.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.fields.iter().map(|(name, _)| *name)
+    }
+
     /// The fields of one sample.
     ///
     /// # Panics

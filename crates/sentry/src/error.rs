@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use sentry_bundle::BundleError;
 use sentry_cuda::GpuError;
+use sentry_dataset::DatasetError;
 use sentry_manifest::{ListError, ManifestError, ModelPath, printable_path};
 use sentry_trust::{CertificateError, Difference, KeyError, PolicyError, SignError, VerifyError, Violation};
 
@@ -27,6 +28,9 @@ pub enum Error {
     /// A list of tensors cannot be signed.
     #[error(transparent)]
     List(#[from] ListError),
+    /// Samples cannot be read, or not be signed.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
     /// A key cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -115,6 +119,7 @@ impl Error {
             Self::Manifest(error) => error.code(),
             Self::Gpu(error) => error.code(),
             Self::List(error) => error.code(),
+            Self::Dataset(error) => error.code(),
             Self::SignatureNotFound { .. } => "signature_not_found",
             Self::WouldOverwrite { .. } => "would_overwrite",
             Self::Options { .. } | Self::IgnoresSigned { .. } => "usage",
@@ -127,6 +132,7 @@ impl Error {
         let unchecked = match self {
             Self::Verify(error) => error.is_unchecked(),
             Self::Manifest(error) => error.is_unchecked(),
+            Self::Dataset(error) => error.is_unchecked(),
             Self::Sign(_)
             | Self::Gpu(_)
             | Self::List(_)

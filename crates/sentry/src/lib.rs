@@ -31,6 +31,7 @@ mod input;
 mod load;
 mod options;
 mod places;
+mod samples;
 mod sign;
 mod signature_file;
 mod tensors;
@@ -47,28 +48,33 @@ pub use input::{
 pub use load::{ModelReader, OpenFile};
 pub use options::{Observer, SignOptions, VerifyOptions};
 pub use places::{Device, Place, UnknownDevice, digest_in_place};
+pub use samples::{Looked, Receipt, look, look_at_samples};
 pub use sign::{Signed, sign_model};
 pub use signature_file::{default_signature_path, read_bundle, signature_paths};
 pub use tensors::{SignedTensors, TensorsVerifier, sign_tensors};
 pub use timestamp::HttpTimestamper;
 pub use verify::verify_model;
 
-pub use sentry_bundle::{Bundle, Material, Statement, TensorsStatement, uris};
+pub use sentry_bundle::{Bundle, DatasetStatement, Material, Statement, TensorsStatement, uris};
 pub use sentry_cuda::{DeviceBytes, DeviceMemory, DeviceRoom, Gpu, GpuError, Share, Stream};
+pub use sentry_dataset::{Columns, DatasetError, FieldValues, Row, Samples, files::ReadOptions};
+pub use sentry_hash::lattice::{SampleDigest, path_id};
 pub use sentry_hash::{Algorithm, Backend, Cpu, Digest};
 pub use sentry_load::{
     CuFileError, FoundGpu, GpuFacts, HostRoom, Landing, Loader, Machine, NotDirect, Outlook, Reading, Refusal, Region, Report, Room,
     Transport,
 };
 pub use sentry_manifest::load::{Part, Receiver};
+pub use sentry_manifest::record;
 pub use sentry_manifest::safetensors::{Dtype, Header, TensorInfo};
 pub use sentry_manifest::{
-    Annotation, GIT_PATHS, Manifest, ManifestError, MeasuredTensors, Memory, Method, ModelPath, Resource, ResourcePath, Serialization,
-    Shard, TensorDigest, TensorView, printable, printable_path,
+    Annotation, DatasetField, DatasetManifest, GIT_PATHS, IdRule, Manifest, ManifestError, MeasuredDataset, MeasuredTensors, Memory,
+    Method, ModelPath, Resource, ResourcePath, Serialization, Shard, TensorDigest, TensorView, printable, printable_path,
 };
 pub use sentry_trust::{
-    ArtifactName, ArtifactNameError, CertificateError, CertificateSigner, DecidedBy, Decision, Difference, DifferenceKind, ExpectedName,
-    Identity, KeyAlgorithm, KeyError, Model, ModelInMemory, ModelStatement, Policy, PolicyError, PolicySigner, PrivateKey, PublicKey,
-    Roots, Rule, SignError, SignedStatement, Signer, StatementKind, SubjectName, TimestampAuthorities, TimestampError, TrustedCertificates,
-    TrustedKey, UnverifiedBundle, Verified, VerifiedSignature, Verifier, VerifyError, Violation,
+    ArtifactName, ArtifactNameError, CertificateError, CertificateSigner, Checked, Dataset, DecidedBy, Decision, Difference,
+    DifferenceKind, Epoch, ExpectedName, FinishedEpoch, Identity, KeyAlgorithm, KeyError, Model, ModelInMemory, ModelStatement, Policy,
+    PolicyError, PolicySigner, PrivateKey, PublicKey, Roots, Rule, SampleChecker, SignError, SignedStatement, Signer, StatementKind,
+    SubjectName, TableFile, TimestampAuthorities, TimestampError, TrustedCertificates, TrustedKey, UnverifiedBundle, Verified,
+    VerifiedSignature, Verifier, VerifyError, Violation,
 };
