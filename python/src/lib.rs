@@ -9,6 +9,7 @@ mod files;
 mod keys;
 mod memory;
 mod results;
+mod samples;
 mod tensors;
 mod trust;
 
@@ -23,6 +24,8 @@ mod _native {
     use super::keys::{PrivateKey, PublicKey};
     #[pymodule_export]
     use super::results::{Signature, Verification};
+    #[pymodule_export]
+    use super::samples::{Epoch, Receipt, SampleChecker, path_id};
     #[pymodule_export]
     use super::tensors::{TensorDigests, TensorsCheck};
     #[pymodule_export]

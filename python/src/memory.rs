@@ -40,8 +40,8 @@ impl TensorBytes {
         Place::Gpu { gpu, bytes, stream }
     }
 
-    /// The bytes, to be read.
-    fn as_bytes(&self) -> &[u8] {
+    /// The bytes of what is in this machine's memory, to be read.
+    pub fn as_bytes(&self) -> &[u8] {
         if self.length == 0 {
             return &[];
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use pyo3::prelude::*;
-use sentry::{Model, ModelInMemory, ModelStatement, Signed, SignedTensors, Statement, Verified};
+use sentry::{DatasetStatement, Model, ModelInMemory, ModelStatement, Signed, SignedTensors, Statement, Verified};
 
 /// What was verified. It exists only if everything it names has been checked; a failure is an exception.
 #[pyclass(frozen, get_all, module = "sentry")]
@@ -94,6 +94,12 @@ impl Verification {
     /// Files that were loaded.
     pub fn of_load(statement: &Verified<Statement>, extent: Extent) -> Self {
         Self::new(statement, &statement.value().subject, statement.value().version, extent)
+    }
+
+    /// A dataset whose signature holds, and of whose samples nothing was checked.
+    pub fn of_statement(statement: &Verified<DatasetStatement>) -> Self {
+        let manifest = &statement.value().manifest;
+        Self::new(statement, manifest.name(), manifest.version(), Extent::default())
     }
 
     /// A model on disk.

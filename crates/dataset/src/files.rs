@@ -41,6 +41,16 @@ impl Dataset {
         todo!()
     }
 
+    /// How many files hold samples.
+    pub fn files(&self) -> usize {
+        todo!()
+    }
+
+    /// Name and signed type of each field, sorted by name.
+    pub fn fields(&self) -> &[DatasetField] {
+        todo!()
+    }
+
     /// Files that hold no samples and that no statement about samples covers, such as `README.md`.
     pub fn others(&self) -> &[ModelPath] {
         todo!()

@@ -13,9 +13,11 @@
 
 mod columns;
 mod error;
+mod field_type;
 pub mod files;
 mod samples;
 
 pub use columns::{Columns, Row};
 pub use error::DatasetError;
+pub use field_type::FieldType;
 pub use samples::{FieldValues, Samples};

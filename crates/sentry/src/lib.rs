@@ -23,6 +23,7 @@
 
 #![forbid(unsafe_code)]
 
+mod dataset;
 mod diff;
 mod doctor;
 mod error;
@@ -38,6 +39,11 @@ mod tensors;
 mod timestamp;
 mod verify;
 
+pub use dataset::{
+    Changes, Contributors, DatasetSignOptions, DatasetVerifyOptions, OpenSamplesOptions, SignedDataset, VerifiedDataset,
+    default_dataset_signature_path, diff_dataset, open_samples, read_contributors, sign_dataset, sign_samples, update_dataset,
+    verify_dataset,
+};
 pub use diff::{Comparison, diff};
 pub use doctor::{Diagnosis, diagnose};
 pub use error::{Error, Verdict};
@@ -57,7 +63,7 @@ pub use verify::verify_model;
 
 pub use sentry_bundle::{Bundle, DatasetStatement, Material, Statement, TensorsStatement, uris};
 pub use sentry_cuda::{DeviceBytes, DeviceMemory, DeviceRoom, Gpu, GpuError, Share, Stream};
-pub use sentry_dataset::{Columns, DatasetError, FieldValues, Row, Samples, files::ReadOptions};
+pub use sentry_dataset::{Columns, DatasetError, FieldType, FieldValues, Row, Samples, files::ReadOptions};
 pub use sentry_hash::lattice::{SampleDigest, path_id};
 pub use sentry_hash::{Algorithm, Backend, Cpu, Digest};
 pub use sentry_load::{

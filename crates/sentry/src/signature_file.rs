@@ -116,13 +116,21 @@ pub fn check_replaceable(path: &Path) -> Result<(), Error> {
 /// # Errors
 /// [`Error::Io`]; nothing is left behind then.
 pub fn write_signature(path: &Path, text: &str) -> Result<(), Error> {
-    let io = |source: io::Error| Error::Io { action: "write the signature", path: path.to_owned(), source };
+    write_atomically(path, text.as_bytes(), "write the signature")
+}
+
+/// Writes a file like a signature; `action` completes "cannot …" in an error.
+///
+/// # Errors
+/// [`Error::Io`]; nothing is left behind then.
+pub fn write_atomically(path: &Path, bytes: &[u8], action: &'static str) -> Result<(), Error> {
+    let io = |source: io::Error| Error::Io { action, path: path.to_owned(), source };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = path.file_name().ok_or_else(|| io(io::ErrorKind::InvalidInput.into()))?;
     let directory = File::open(folder).map_err(io)?;
-    match write_nameless(&directory, name.as_ref(), text) {
+    match write_nameless(&directory, name.as_ref(), bytes) {
         // Not every file system has files without a name, and not every sandbox has the /proc that names them.
-        Err(error) if is_unsupported(&error) => write_renamed(&directory, name.as_ref(), text),
+        Err(error) if is_unsupported(&error) => write_renamed(&directory, name.as_ref(), bytes),
         result => result,
     }
     .map_err(io)?;
@@ -137,23 +145,23 @@ fn is_unsupported(error: &io::Error) -> bool {
 }
 
 /// Into a file that has no name until it is whole.
-fn write_nameless(directory: &File, name: &Path, text: &str) -> io::Result<()> {
+fn write_nameless(directory: &File, name: &Path, bytes: &[u8]) -> io::Result<()> {
     let file = File::from(rustix::fs::openat(directory, ".", OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC, MODE)?);
-    fill(&file, text)?;
+    fill(&file, bytes)?;
     give_name(&file, directory, name)
 }
 
 /// Into a file with a temporary name, which is then renamed.
-fn write_renamed(directory: &File, name: &Path, text: &str) -> io::Result<()> {
+fn write_renamed(directory: &File, name: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = temporary_name();
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::openat(directory, &temporary, flags, MODE)?);
-    let renamed = fill(&file, text).and_then(|()| Ok(rustix::fs::renameat(directory, &temporary, directory, name)?));
+    let renamed = fill(&file, bytes).and_then(|()| Ok(rustix::fs::renameat(directory, &temporary, directory, name)?));
     renamed.inspect_err(|_| remove(directory, &temporary))
 }
 
-fn fill(mut file: &File, text: &str) -> io::Result<()> {
-    file.write_all(text.as_bytes())?;
+fn fill(mut file: &File, bytes: &[u8]) -> io::Result<()> {
+    file.write_all(bytes)?;
     file.sync_all()
 }
 

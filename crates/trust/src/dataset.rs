@@ -58,12 +58,7 @@ impl Verified<DatasetStatement> {
     /// # Errors
     /// [`VerifyError::DatasetDiffers`] with every difference, or the first [`MAX_LISTED`]; [`VerifyError::Table`].
     pub fn confirm_dataset(&self, measured: &MeasuredDataset, tables: &BTreeMap<String, Table>) -> Result<Verified<Dataset>, VerifyError> {
-        let manifest = &self.value().manifest;
-        let mut different = field_differences(manifest, measured);
-        if different.is_empty() {
-            // With other fields every sample is another one.
-            different = source_differences(manifest, measured, tables)?;
-        }
+        let different = dataset_differences(self.value(), measured, tables)?;
         if different.is_empty() {
             Ok(self.also(Dataset { statement: self.value().clone() }))
         } else {
@@ -72,11 +67,27 @@ impl Verified<DatasetStatement> {
     }
 }
 
-fn field_differences(manifest: &DatasetManifest, measured: &MeasuredDataset) -> Vec<Difference> {
+/// Every difference between a dataset and what a statement says of it, or the first [`MAX_LISTED`]; whoever made the statement. `tables` are
+/// as for [`Verified::confirm_dataset`].
+///
+/// # Errors
+/// [`VerifyError::Table`].
+pub fn dataset_differences(
+    statement: &DatasetStatement,
+    measured: &MeasuredDataset,
+    tables: &BTreeMap<String, Table>,
+) -> Result<Vec<Difference>, VerifyError> {
+    let different = field_differences(&statement.manifest, measured.fields(), measured.ids());
+    // With other fields every sample is another one.
+    if different.is_empty() { source_differences(&statement.manifest, measured, tables) } else { Ok(different) }
+}
+
+/// Every difference between fields that are there, with where ids come from, and the signed ones.
+pub fn field_differences(manifest: &DatasetManifest, fields: &[DatasetField], ids: &IdRule) -> Vec<Difference> {
     let by_name = |fields: &[DatasetField]| -> BTreeMap<String, String> {
         fields.iter().map(|field| (field.name.clone(), field.arrow_type.clone())).collect()
     };
-    let (signed, found) = (by_name(manifest.fields()), by_name(measured.fields()));
+    let (signed, found) = (by_name(manifest.fields()), by_name(fields));
     let mut different = Vec::new();
     for name in signed.keys().chain(found.keys().filter(|name| !signed.contains_key(*name))) {
         let (expected, found) = (signed.get(name), found.get(name));
@@ -86,8 +97,8 @@ fn field_differences(manifest: &DatasetManifest, measured: &MeasuredDataset) -> 
             different.push(Difference { expected: text(expected), found: text(found), ..difference });
         }
     }
-    if manifest.ids() != measured.ids() {
-        let (expected, found) = (Some(describe(manifest.ids())), Some(describe(measured.ids())));
+    if manifest.ids() != ids {
+        let (expected, found) = (Some(describe(manifest.ids())), Some(describe(ids)));
         different.push(Difference { expected, found, ..Difference::nowhere(DifferenceKind::ChangedIds) });
     }
     different.truncate(MAX_LISTED);
@@ -132,7 +143,7 @@ fn sample_differences(source: &Source, found: &Table, stored: Option<&Table>, di
         Err(error) => return Err(out_of_bounds(error)),
     };
     if let (Some(signed), Some(stored)) = (&source.table, stored) {
-        check_table(source, signed, stored, &cpu)?;
+        check_stored(source, signed, stored, &cpu)?;
     }
     if is_signed {
         let Some(signed) = &source.table else { return Ok(()) };
@@ -155,8 +166,18 @@ fn sample_differences(source: &Source, found: &Table, stored: Option<&Table>, di
     Ok(())
 }
 
-/// Checks a whole stored table: every part, and the sum of its samples.
-pub(crate) fn check_table(source: &Source, signed: &TableDigests, stored: &Table, backend: &dyn Backend) -> Result<(), VerifyError> {
+/// Checks a whole stored table of a source that was signed with one: every part, and the sum of its samples.
+///
+/// # Errors
+/// [`VerifyError::Table`]; [`VerifyError::DatasetDiffers`] if the source was signed without a table.
+pub fn check_table(source: &Source, stored: &Table) -> Result<(), VerifyError> {
+    match &source.table {
+        Some(signed) => check_stored(source, signed, stored, &Cpu::new()),
+        None => Err(VerifyError::DatasetDiffers(vec![Difference::of_source(DifferenceKind::ChangedSource, &source.name)])),
+    }
+}
+
+fn check_stored(source: &Source, signed: &TableDigests, stored: &Table, backend: &dyn Backend) -> Result<(), VerifyError> {
     let wrong = |error| table_error(signed, error);
     stored.check_parts(&signed.parts, backend).map_err(wrong)?;
     stored.check_state(&tag(source)?, &source.state, backend).map_err(wrong)

@@ -1,0 +1,167 @@
+//! Changing a signed dataset: in time proportional to the change, and not to the dataset.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use sentry_bundle::DatasetStatement;
+use sentry_dataset::DatasetError;
+use sentry_dataset::files::{Dataset, ReadOptions};
+use sentry_hash::lattice::{Entry, SourceTag, State};
+use sentry_hash::table::Table;
+use sentry_hash::{Backend, Cpu};
+use sentry_manifest::{DatasetManifest, IdRule, ListError, Source, printable};
+use sentry_trust::{Signer, Verifier};
+
+use super::sign::{DatasetSignOptions, SignedDataset, write};
+use super::tables;
+use super::verify::{read_statement, signature_paths};
+use crate::{Error, Observer};
+
+/// What is different in the new dataset.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Files or folders whose samples are new: none of their ids may be there.
+    pub add: Vec<PathBuf>,
+    /// Files or folders whose samples take the place of those of the same ids, all of which must be there.
+    pub replace: Vec<PathBuf>,
+    /// Samples that go away, all of which must be there: source and id.
+    pub remove: Vec<(String, u64)>,
+}
+
+/// Signs a changed dataset. Only the samples of the changed files are read; of the rest the old signature is believed, which `verifier`
+/// must accept.
+///
+/// # Errors
+/// Any [`Error`]. The old signature is untouched then, with its tables.
+pub fn update_dataset(
+    dataset: &Path,
+    changes: &Changes,
+    verifier: &dyn Verifier,
+    signer: &dyn Signer,
+    options: &DatasetSignOptions,
+    observer: &dyn Observer,
+) -> Result<SignedDataset, Error> {
+    let signature = signature_paths(dataset, options.signature.as_slice()).remove(0);
+    let old = read_statement(std::slice::from_ref(&signature), &[], verifier)?;
+    let manifest = &old.value().manifest;
+    if *manifest.ids() == IdRule::Ordinal {
+        return Err(Error::Options {
+            reason: "ids are the numbers of rows, which change with every row before them: sign the dataset anew",
+        });
+    }
+    let stored = tables::read(&signature, manifest)?;
+    let mut sources = BTreeMap::new();
+    for source in manifest.sources() {
+        let Some(table) = stored.get(&source.name) else {
+            return Err(Error::Options {
+                reason: "a source has no sample table, so that it is not known what is in it: sign the dataset anew",
+            });
+        };
+        // All of it is going to be signed again.
+        sentry_trust::check_table(source, table)?;
+        let entries = table.entries().map(|entry| (entry.id, entry)).collect();
+        sources.insert(source.name.clone(), Changing { state: source.state.clone(), entries, added: Vec::new(), removed: Vec::new() });
+    }
+    for (source, id) in &changes.remove {
+        sources.get_mut(source).and_then(|changing| changing.remove(*id)).ok_or_else(|| unknown(source, *id))?;
+    }
+    let mut bytes = 0;
+    for (paths, replaces) in [(&changes.replace, true), (&changes.add, false)] {
+        for path in paths {
+            let read = ReadOptions { ids: Some(manifest.ids().clone()), fields: Some(manifest.fields().to_vec()), ..options.read.clone() };
+            let opened = Dataset::open(path, &read, &[])?;
+            observer.begin(opened.bytes(), opened.files());
+            let measured = opened.measure(Cpu::new().threads(), &|bytes| observer.advance(bytes))?;
+            if measured.fields() != manifest.fields() {
+                let reason = format!("\"{}\" has other fields than the dataset", sentry_manifest::printable_path(path));
+                return Err(DatasetError::Layout { reason }.into());
+            }
+            bytes += opened.bytes();
+            for source in measured.sources() {
+                let changing = sources.entry(source.name.clone()).or_default();
+                for entry in source.table.entries() {
+                    match (replaces, changing.remove(entry.id)) {
+                        (true, None) => return Err(unknown(&source.name, entry.id)),
+                        (false, Some(_)) => {
+                            let reason = format!("source \"{}\" has a sample with id {} already", printable(&source.name), entry.id);
+                            return Err(DatasetError::Layout { reason }.into());
+                        }
+                        _ => changing.add(entry),
+                    }
+                }
+            }
+        }
+    }
+    let statement = sign_changed(manifest, sources, signer, &signature, options)?;
+    Ok(SignedDataset { signature, statement, bytes, others: Vec::new() })
+}
+
+fn unknown(source: &str, id: u64) -> Error {
+    DatasetError::Layout { reason: format!("source \"{}\" has no sample with id {id}", printable(source)) }.into()
+}
+
+/// A source on its way to what it will be.
+#[derive(Debug, Default)]
+struct Changing {
+    state: State,
+    entries: BTreeMap<u64, Entry>,
+    added: Vec<Entry>,
+    removed: Vec<Entry>,
+}
+
+impl Changing {
+    fn remove(&mut self, id: u64) -> Option<Entry> {
+        let entry = self.entries.remove(&id)?;
+        self.removed.push(entry);
+        Some(entry)
+    }
+
+    fn add(&mut self, entry: Entry) {
+        self.entries.insert(entry.id, entry);
+        self.added.push(entry);
+    }
+
+    /// The state, changed by the elements of samples that came and went.
+    fn state(&self, source: &str) -> Result<State, ListError> {
+        let tag = SourceTag::new(source)?;
+        let mut state = self.state.clone();
+        state.merge(&Cpu::new().lattice_state(&tag, &self.added)?)?;
+        for entry in &self.removed {
+            state.remove(&tag, entry)?;
+        }
+        Ok(state)
+    }
+}
+
+fn sign_changed(
+    old: &DatasetManifest,
+    changed: BTreeMap<String, Changing>,
+    signer: &dyn Signer,
+    signature: &Path,
+    options: &DatasetSignOptions,
+) -> Result<DatasetStatement, Error> {
+    let mut sources = Vec::new();
+    let mut samples = Vec::new();
+    let untouched: BTreeSet<&str> =
+        changed.iter().filter(|(_, source)| source.added.is_empty() && source.removed.is_empty()).map(|(name, _)| name.as_str()).collect();
+    for (name, changing) in &changed {
+        if changing.entries.is_empty() {
+            // The last sample went away, and the source with it.
+            continue;
+        }
+        let table = Table::from_entries(changing.entries.values().copied().collect()).map_err(ListError::from)?;
+        let described = tables::describe(signature, name, &table)?;
+        // A contributor's statement is about the source as it was.
+        let statement = old.sources().iter().find(|source| source.name == *name && untouched.contains(name.as_str()));
+        let statement = statement.and_then(|source| source.statement);
+        sources.push(Source { name: name.clone(), state: changing.state(name)?, table: Some(described), statement });
+        samples.push((name.as_str(), table));
+    }
+    let name = options.name.clone().unwrap_or_else(|| old.name().to_owned());
+    let version = options.version.or(old.version().map(|version| version + 1));
+    let manifest = DatasetManifest::new(name, version, old.fields().to_vec(), old.ids().clone(), sources)?;
+    let statement = DatasetStatement { manifest };
+    let samples = samples.iter().map(|(name, table)| (*name, table)).collect();
+    write(&statement, &samples, signer, signature, options.timestamp.as_deref())?;
+    Ok(statement)
+}

@@ -1,0 +1,457 @@
+//! Samples of datasets: what Python has of them, as the library looks at it.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use pyo3::exceptions::PyRecursionError;
+use pyo3::prelude::*;
+use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
+use pyo3::types::{PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyInt, PyList, PyMemoryView, PyString, PyTuple};
+use sentry::record::{Field, Value};
+use sentry::{Dtype, FieldType, FieldValues, IdRule, Looked, Samples};
+
+use crate::errors::{OrRaise, usage};
+use crate::memory::TensorBytes;
+use crate::results::Verification;
+use crate::trust::Trust;
+
+/// Deepest nesting of a value from Python.
+const MAX_DEPTH: usize = 32;
+
+/// A dataset whose signature holds, to check samples with.
+#[pyclass(frozen, module = "sentry._native")]
+pub struct SampleChecker(Arc<sentry::SampleChecker>);
+
+/// What looking at samples has shown, to go with them until they are delivered.
+#[pyclass(frozen, module = "sentry._native")]
+pub struct Receipt(sentry::Receipt);
+
+/// Which samples of a dataset were delivered.
+#[pyclass(frozen, module = "sentry._native")]
+pub struct Epoch {
+    checker: Arc<sentry::SampleChecker>,
+    epoch: Mutex<sentry::Epoch>,
+}
+
+/// A field of all samples, as `sentry._samples` describes it.
+#[derive(FromPyObject)]
+enum Column<'py> {
+    /// An array whose first dimension counts samples.
+    Array(Array),
+    /// A value of each sample.
+    Values(Vec<Bound<'py, PyAny>>),
+}
+
+/// `sentry._samples.Array`.
+#[derive(FromPyObject)]
+struct Array {
+    dtype: String,
+    /// Of one sample.
+    shape: Vec<u64>,
+    address: usize,
+    nbytes: usize,
+}
+
+#[pymethods]
+impl SampleChecker {
+    #[new]
+    fn new(py: Python<'_>, dataset: PathBuf, signatures: Vec<PathBuf>, contributors: Vec<PathBuf>, trust: Trust) -> PyResult<Self> {
+        let open = || {
+            let options = sentry::OpenSamplesOptions { signatures, contributors };
+            sentry::open_samples(&dataset, &*trust.verifier(Some(&dataset))?, &options)
+        };
+        py.detach(open).map(|checker| Self(Arc::new(checker))).or_raise(py)
+    }
+
+    /// The dataset's name. Nothing was checked against it.
+    #[getter]
+    fn name(&self) -> &str {
+        self.0.statement().value().manifest.name()
+    }
+
+    /// The version that the signer stated.
+    #[getter]
+    fn version(&self) -> Option<u64> {
+        self.0.statement().value().manifest.version()
+    }
+
+    /// Name and Arrow type of each field.
+    #[getter]
+    fn fields(&self) -> Vec<(String, String)> {
+        let fields = self.0.statement().value().manifest.fields();
+        fields.iter().map(|field| (field.name.clone(), field.arrow_type.clone())).collect()
+    }
+
+    /// Where ids come from: the name of a column, or ``"path"`` or ``"ordinal"`` with no column.
+    #[getter]
+    fn ids(&self) -> (&str, Option<&str>) {
+        match self.0.statement().value().manifest.ids() {
+            IdRule::Column(name) => ("column", Some(name)),
+            IdRule::Path => ("path", None),
+            IdRule::Ordinal => ("ordinal", None),
+        }
+    }
+
+    /// Name and number of samples of each source, and whether it has a table.
+    #[getter]
+    fn sources(&self) -> Vec<(String, u64, bool)> {
+        self.0.sources().iter().map(|source| (source.name.clone(), source.state.count(), source.table.is_some())).collect()
+    }
+
+    /// What is known of the signature. No sample was checked for it.
+    #[getter]
+    fn verification(&self) -> Verification {
+        Verification::of_statement(self.0.statement())
+    }
+
+    /// Reads and checks all tables.
+    fn check_tables(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.0.check_tables()).or_raise(py)
+    }
+
+    /// Looks at samples of a source. Unless wrong ones are to be kept back, one of them is an error; else their places come back too, and
+    /// what is wrong with each.
+    fn look(
+        &self,
+        py: Python<'_>,
+        source: &str,
+        ids: Vec<u64>,
+        fields: Vec<(String, Column<'_>)>,
+        keep_back: bool,
+    ) -> PyResult<(Receipt, Vec<(usize, String)>)> {
+        let mut columns = Vec::with_capacity(fields.len());
+        for (name, column) in fields {
+            let expected = self.field_type(&name);
+            columns.push((name.clone(), OwnedColumn::new(py, &name, column, expected.as_ref())?));
+        }
+        let look = || {
+            let fields = columns.iter().map(|(name, column)| (name.as_str(), column.values())).collect();
+            let samples = Samples::new(ids.len(), fields)?;
+            sentry::look_at_samples(&self.0, source, &ids, &samples)
+        };
+        receipt(py, py.detach(look).or_raise(py)?, keep_back)
+    }
+
+    /// A receipt of no sample.
+    fn receipt(&self) -> Receipt {
+        Receipt(sentry::Receipt::empty(&self.0))
+    }
+
+    /// An epoch of which nothing was delivered, or the one that was stored.
+    #[pyo3(signature = (stored=None))]
+    fn epoch(&self, py: Python<'_>, stored: Option<&[u8]>) -> PyResult<Epoch> {
+        let epoch = match stored {
+            None => sentry::Epoch::new(&self.0),
+            Some(stored) => sentry::Epoch::from_bytes(&self.0, stored).or_raise(py)?,
+        };
+        Ok(Epoch { checker: Arc::clone(&self.0), epoch: Mutex::new(epoch) })
+    }
+}
+
+impl SampleChecker {
+    fn field_type(&self, name: &str) -> Option<FieldType> {
+        let fields = self.0.statement().value().manifest.fields();
+        fields.iter().find(|field| field.name == name).map(|field| FieldType::parse(&field.arrow_type))
+    }
+}
+
+fn receipt(py: Python<'_>, looked: Looked, keep_back: bool) -> PyResult<(Receipt, Vec<(usize, String)>)> {
+    if !keep_back {
+        return Ok((Receipt(looked.all_signed().or_raise(py)?), Vec::new()));
+    }
+    let wrong = looked.wrong().iter().map(|(sample, difference)| (*sample, difference.to_string())).collect();
+    Ok((Receipt(looked.without_wrong()), wrong))
+}
+
+#[pymethods]
+impl Receipt {
+    /// This receipt with the samples of others.
+    fn with_others(&self, py: Python<'_>, others: Vec<PyRef<'_, Self>>) -> PyResult<Self> {
+        let mut all = self.0.clone();
+        others.iter().try_for_each(|other| all.extend(other.0.clone())).or_raise(py)?;
+        Ok(Self(all))
+    }
+
+    /// How many samples it is about.
+    fn __len__(&self) -> usize {
+        self.0.count()
+    }
+
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyBytes>,))> {
+        let restore = py.get_type::<Self>().getattr("from_bytes")?;
+        Ok((restore, (PyBytes::new(py, &self.0.to_bytes()),)))
+    }
+
+    /// Reads what another process has written.
+    #[staticmethod]
+    fn from_bytes(py: Python<'_>, stored: &[u8]) -> PyResult<Self> {
+        sentry::Receipt::from_bytes(stored).map(Self).or_raise(py)
+    }
+}
+
+#[pymethods]
+impl Epoch {
+    /// Takes down that the samples of a receipt were delivered, or kept back.
+    fn deliver(&self, py: Python<'_>, receipt: &Receipt) -> PyResult<()> {
+        receipt.0.deliver(&self.checker, &mut self.lock()).or_raise(py)
+    }
+
+    /// Adds what another worker or rank delivered, as it stored it.
+    fn merge(&self, py: Python<'_>, stored: &[u8]) -> PyResult<()> {
+        let other = sentry::Epoch::from_bytes(&self.checker, stored).or_raise(py)?;
+        let mut merged = self.lock().clone();
+        merged.merge(&self.checker, &other).or_raise(py)?;
+        *self.lock() = merged;
+        Ok(())
+    }
+
+    /// How many samples of each source were delivered.
+    fn delivered(&self) -> Vec<u64> {
+        self.lock().delivered()
+    }
+
+    /// How many samples of each source were kept back and never delivered.
+    fn kept_back(&self) -> Vec<u64> {
+        self.lock().quarantined()
+    }
+
+    /// The verdict: how many samples were signed, and how many of them were kept back.
+    fn finish(&self, py: Python<'_>) -> PyResult<(u64, u64)> {
+        let finished = self.lock().finish(&self.checker).or_raise(py)?;
+        Ok((finished.value().samples(), finished.value().quarantined()))
+    }
+
+    /// All of it, to go on later or elsewhere.
+    fn to_bytes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.lock().to_bytes())
+    }
+}
+
+impl Epoch {
+    fn lock(&self) -> std::sync::MutexGuard<'_, sentry::Epoch> {
+        self.epoch.lock().expect("no thread panics while it holds this lock")
+    }
+}
+
+/// The id of a sample that is known by its path or key.
+#[pyfunction]
+pub fn path_id(path: &str) -> u64 {
+    sentry::path_id(path)
+}
+
+/// A field of all samples, independent of the interpreter's lock.
+enum OwnedColumn {
+    Array { dtype: Dtype, shape: Vec<u64>, bytes: TensorBytes },
+    Values(Vec<Plain>),
+}
+
+/// A value from Python. Bytes and text stay where Python has them.
+enum Plain {
+    Null,
+    Bool(bool),
+    Integer(i64),
+    Float(f64),
+    /// A number of a type that was signed, or an array.
+    Tensor {
+        dtype: Dtype,
+        shape: Vec<u64>,
+        bytes: PyBackedBytes,
+    },
+    Number {
+        dtype: Dtype,
+        bytes: Vec<u8>,
+    },
+    Text(PyBackedStr),
+    Bytes(PyBackedBytes),
+    Struct(Vec<(String, Plain)>),
+    List(Vec<Plain>),
+}
+
+impl OwnedColumn {
+    fn new(py: Python<'_>, name: &str, column: Column<'_>, expected: Option<&FieldType>) -> PyResult<Self> {
+        match column {
+            Column::Array(Array { dtype, shape, address, nbytes }) => {
+                let Some(dtype) = Dtype::from_name(&dtype) else {
+                    return Err(usage(py, format!("field {name:?} has the unknown type {dtype:?}")));
+                };
+                let fits = match expected {
+                    Some(FieldType::Number(signed)) => shape.is_empty() && *signed == dtype,
+                    Some(FieldType::Tensor(signed, dimensions)) => *dimensions == shape && *signed == dtype,
+                    _ => true,
+                };
+                if !fits {
+                    let found = format!("{} of shape {shape:?}", dtype.name());
+                    return Err(usage(py, format!("field {name:?} is {found} for each sample here, and was signed as {}", text(expected))));
+                }
+                Ok(Self::Array { dtype, shape, bytes: TensorBytes::new(None, address, nbytes)? })
+            }
+            Column::Values(values) => {
+                let convert = |(sample, value): (usize, &Bound<'_, PyAny>)| {
+                    let place = || format!("field {name:?} of sample {sample} of the batch");
+                    plain(value, expected.unwrap_or(&FieldType::Any), 1, &place)
+                };
+                values.iter().enumerate().map(convert).collect::<PyResult<_>>().map(Self::Values)
+            }
+        }
+    }
+
+    fn values(&self) -> FieldValues<'_> {
+        match self {
+            Self::Array { dtype, shape, bytes } => FieldValues::Tensors { dtype: *dtype, shape, bytes: bytes.as_bytes() },
+            Self::Values(values) => FieldValues::Values(values.iter().map(Plain::value).collect()),
+        }
+    }
+}
+
+impl Plain {
+    fn value(&self) -> Value<'_> {
+        match self {
+            Self::Null => Value::Null,
+            Self::Bool(truth) => Value::Bool(*truth),
+            Self::Integer(integer) => Value::Integer(*integer),
+            Self::Float(float) => Value::Float(*float),
+            Self::Tensor { dtype, shape, bytes } => Value::Tensor { dtype: *dtype, shape, bytes },
+            Self::Number { dtype, bytes } => Value::Tensor { dtype: *dtype, shape: &[], bytes },
+            Self::Text(text) => Value::Text(text),
+            Self::Bytes(bytes) => Value::Bytes(bytes),
+            Self::Struct(fields) => Value::Struct(fields.iter().map(|(name, value)| Field { name, value: value.value() }).collect()),
+            Self::List(values) => Value::List(values.iter().map(Self::value).collect()),
+        }
+    }
+}
+
+fn text(expected: Option<&FieldType>) -> String {
+    match expected {
+        Some(FieldType::Number(dtype)) => dtype.name().to_owned(),
+        Some(FieldType::Tensor(dtype, shape)) => format!("{} of shape {shape:?}", dtype.name()),
+        Some(FieldType::Text) => "text".to_owned(),
+        Some(FieldType::Bytes) => "bytes".to_owned(),
+        Some(FieldType::List(_)) => "a list".to_owned(),
+        Some(FieldType::Struct(_)) => "a mapping".to_owned(),
+        Some(FieldType::Any) | None => "something else".to_owned(),
+    }
+}
+
+/// Converts a value, by the type that was signed where that says more than Python's own.
+fn plain(value: &Bound<'_, PyAny>, expected: &FieldType, depth: usize, place: &dyn Fn() -> String) -> PyResult<Plain> {
+    let py = value.py();
+    if depth > MAX_DEPTH {
+        return Err(PyRecursionError::new_err(format!("{}: values are nested deeper than {MAX_DEPTH} levels", place())));
+    }
+    let unfit = || usage(py, format!("{}: {} is no {}", place(), value.get_type(), text(Some(expected))));
+    if value.is_none() {
+        return Ok(Plain::Null);
+    }
+    if let Ok(truth) = value.cast::<PyBool>() {
+        return match expected {
+            FieldType::Number(dtype) if dtype.name() != "BOOL" => Err(unfit()),
+            _ => Ok(Plain::Bool(truth.is_true())),
+        };
+    }
+    if value.is_instance_of::<PyInt>() || value.is_instance_of::<PyFloat>() {
+        return match expected {
+            FieldType::Number(dtype) => {
+                number(value, *dtype).ok_or_else(|| usage(py, format!("{}: {} is no value of {}", place(), value, dtype.name())))
+            }
+            FieldType::Any if value.is_instance_of::<PyInt>() => value.extract().map(Plain::Integer).map_err(|_| unfit()),
+            FieldType::Any => Ok(Plain::Float(value.extract()?)),
+            _ => Err(unfit()),
+        };
+    }
+    if value.is_instance_of::<PyString>() {
+        return match expected {
+            FieldType::Text | FieldType::Any => value.extract().map(Plain::Text),
+            _ => Err(unfit()),
+        };
+    }
+    if let Ok(view) = value.cast::<PyMemoryView>() {
+        return plain(&view.call_method0("tobytes")?, expected, depth, place);
+    }
+    if value.is_instance_of::<PyBytes>() || value.is_instance_of::<PyByteArray>() {
+        return match expected {
+            FieldType::Bytes | FieldType::Any => value.extract().map(Plain::Bytes),
+            _ => Err(unfit()),
+        };
+    }
+    if value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() {
+        let inner = match expected {
+            FieldType::List(inner) => inner,
+            FieldType::Any => &FieldType::Any,
+            _ => return Err(unfit()),
+        };
+        let values = value.try_iter()?.map(|item| plain(&item?, inner, depth + 1, place));
+        return values.collect::<PyResult<_>>().map(Plain::List);
+    }
+    if let Ok(fields) = value.cast::<PyDict>() {
+        return structure(fields, expected, depth, place).and_then(|found| found.ok_or_else(unfit));
+    }
+    let described = PyModule::import(py, "sentry._samples")?.getattr("described")?.call1((value, text(Some(expected))))?;
+    match described.extract::<(String, Vec<u64>, PyBackedBytes)>() {
+        Ok((name, shape, bytes)) => match (Dtype::from_name(&name), expected) {
+            (Some(dtype), FieldType::Number(signed)) if shape.is_empty() && *signed == dtype => Ok(Plain::Tensor { dtype, shape, bytes }),
+            (Some(dtype), FieldType::Tensor(signed, dimensions)) if *dimensions == shape && *signed == dtype => {
+                Ok(Plain::Tensor { dtype, shape, bytes })
+            }
+            (Some(dtype), FieldType::Any) => Ok(Plain::Tensor { dtype, shape, bytes }),
+            _ => Err(usage(py, format!("{}: {name} of shape {shape:?} was signed as {}", place(), text(Some(expected))))),
+        },
+        // A plain value, or a list of them, in its place.
+        Err(_) => plain(&described, expected, depth + 1, place),
+    }
+}
+
+/// The fields of a mapping; those that it lacks have no value. Nothing for one that was not signed as a mapping, or has other fields.
+fn structure(fields: &Bound<'_, PyDict>, expected: &FieldType, depth: usize, place: &dyn Fn() -> String) -> PyResult<Option<Plain>> {
+    let signed = match expected {
+        FieldType::Struct(signed) => Some(signed),
+        FieldType::Any => None,
+        _ => return Ok(None),
+    };
+    let mut found = Vec::with_capacity(fields.len());
+    for (name, value) in fields {
+        let name: String = name.extract()?;
+        let inner = match signed {
+            None => &FieldType::Any,
+            Some(signed) => match signed.iter().find(|(known, _)| *known == name) {
+                Some((_, inner)) => inner,
+                None => return Ok(None),
+            },
+        };
+        let value = plain(&value, inner, depth + 1, place)?;
+        found.push((name, value));
+    }
+    for (name, _) in signed.into_iter().flatten() {
+        if !found.iter().any(|(known, _)| known == name) {
+            found.push((name.clone(), Plain::Null));
+        }
+    }
+    Ok(Some(Plain::Struct(found)))
+}
+
+/// A number of Python's as one of the signed type, if it is one exactly.
+fn number(value: &Bound<'_, PyAny>, dtype: Dtype) -> Option<Plain> {
+    let bytes = match dtype.name() {
+        "U8" => value.extract::<u8>().ok()?.to_le_bytes().to_vec(),
+        "U16" => value.extract::<u16>().ok()?.to_le_bytes().to_vec(),
+        "U32" => value.extract::<u32>().ok()?.to_le_bytes().to_vec(),
+        "U64" => value.extract::<u64>().ok()?.to_le_bytes().to_vec(),
+        "I8" => value.extract::<i8>().ok()?.to_le_bytes().to_vec(),
+        "I16" => value.extract::<i16>().ok()?.to_le_bytes().to_vec(),
+        "I32" => value.extract::<i32>().ok()?.to_le_bytes().to_vec(),
+        "I64" => value.extract::<i64>().ok()?.to_le_bytes().to_vec(),
+        "F64" => exact_float(value)?.to_le_bytes().to_vec(),
+        "F32" => {
+            let float = exact_float(value)?;
+            let single = float as f32;
+            (f64::from(single) == float || float.is_nan()).then(|| single.to_le_bytes().to_vec())?
+        }
+        _ => return None,
+    };
+    Some(Plain::Number { dtype, bytes })
+}
+
+/// A float, or a whole number that is one exactly.
+fn exact_float(value: &Bound<'_, PyAny>) -> Option<f64> {
+    let float: f64 = value.extract().ok()?;
+    (value.is_instance_of::<PyFloat>() || value.eq(float).ok()?).then_some(float)
+}
