@@ -1,62 +1,200 @@
-//! Rows of Arrow columns as samples.
+//! Rows of Arrow columns as samples: one way from what is stored to values of records, whatever the physical layout.
+
+mod types;
+mod values;
 
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
-use arrow_schema::Schema;
-use sentry_hash::lattice::SampleDigest;
-use sentry_manifest::record::Field;
-use sentry_manifest::{DatasetField, IdRule};
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_schema::{DataType, Schema};
+use sentry_hash::lattice::{MAX_SOURCE_NAME, SampleDigest};
+use sentry_manifest::{DatasetField, IdRule, printable};
 
-use crate::DatasetError;
+pub use types::signed_type;
+
+use crate::{DatasetError, Samples};
+
+/// The column that ids come from, unless the signer names one.
+const ID_COLUMN: &str = "id";
 
 /// How rows of one schema become samples: every column is a field, one of them may be the id, one the source.
 #[derive(Debug, Clone)]
-pub struct Columns {}
+pub struct Columns {
+    /// By name.
+    fields: Vec<DatasetField>,
+    ids: IdRule,
+    source: Option<String>,
+}
 
 /// A row as a sample.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
     /// The value of the column of sources, if there is one.
     pub source: Option<Arc<str>>,
-    /// The value of the column of ids; none if the number of the row will be the id.
+    /// Its id; none if the number of the row will be the id.
     pub id: Option<u64>,
-    /// The digest of the record of all columns.
+    /// The digest of the record of all fields.
     pub digest: SampleDigest,
 }
 
 impl Columns {
-    /// Looks at a schema. `ids` is [`IdRule::Column`] or [`IdRule::Ordinal`].
+    /// Looks at a schema. `ids` is [`IdRule::Column`] or [`IdRule::Ordinal`]; `source` is the column of sources.
     ///
     /// # Errors
-    /// [`DatasetError`]: a column that does not exist, or is of another type; two columns of one name; a type that no record can hold.
-    pub fn new(_schema: &Schema, _ids: &IdRule, _source: Option<&str>) -> Result<Self, DatasetError> {
-        todo!()
+    /// [`DatasetError::Column`]: a column that does not exist, or is of another type; two columns of one name; a type that no record
+    /// can hold. [`DatasetError::Layout`]: no column, or ids by paths.
+    pub fn new(schema: &Schema, ids: &IdRule, source: Option<&str>) -> Result<Self, DatasetError> {
+        let mut fields = Vec::with_capacity(schema.fields().len());
+        for field in schema.fields() {
+            let arrow_type = signed_type(field.data_type()).map_err(|reason| wrong(field.name(), reason))?;
+            fields.push(DatasetField { name: field.name().clone(), arrow_type });
+        }
+        fields.sort_unstable_by(|one, other| one.name.as_bytes().cmp(other.name.as_bytes()));
+        if let Some(pair) = fields.windows(2).find(|pair| pair[0].name == pair[1].name) {
+            return Err(wrong(&pair[0].name, "there are two columns of this name"));
+        }
+        match ids {
+            IdRule::Column(name) => {
+                let found = schema.field_with_name(name).map_err(|_| wrong(name, "there is no such column, which should hold the ids"))?;
+                if !found.data_type().is_integer() {
+                    return Err(wrong(name, format!("ids are integers, and this column is {}", found.data_type())));
+                }
+            }
+            IdRule::Ordinal => {}
+            IdRule::Path => {
+                return Err(DatasetError::Layout { reason: "rows of columns have no paths that could be their ids".to_owned() });
+            }
+        }
+        if let Some(name) = source {
+            let found = schema.field_with_name(name).map_err(|_| wrong(name, "there is no such column, which should name the sources"))?;
+            if !is_text(found.data_type()) {
+                return Err(wrong(name, format!("names of sources are text, and this column is {}", found.data_type())));
+            }
+        }
+        Ok(Self { fields, ids: ids.clone(), source: source.map(str::to_owned) })
     }
 
     /// The rule if the signer names none: an integer column `id`, else the number of the row.
-    pub fn default_ids(_schema: &Schema) -> IdRule {
-        todo!()
+    pub fn default_ids(schema: &Schema) -> IdRule {
+        match schema.field_with_name(ID_COLUMN) {
+            Ok(field) if field.data_type().is_integer() => IdRule::Column(ID_COLUMN.to_owned()),
+            _ => IdRule::Ordinal,
+        }
     }
 
     /// Name and signed type of every column, sorted by name.
     pub fn fields(&self) -> &[DatasetField] {
-        todo!()
+        &self.fields
+    }
+
+    /// Where ids come from.
+    pub fn ids(&self) -> &IdRule {
+        &self.ids
+    }
+
+    /// The rows of a batch, not yet hashed.
+    ///
+    /// # Errors
+    /// [`DatasetError::Column`] for other columns than those of the schema.
+    pub fn samples<'a>(&self, batch: &'a RecordBatch) -> Result<Samples<'a>, DatasetError> {
+        let schema = batch.schema_ref();
+        if schema.fields().len() != self.fields.len() {
+            let reason = format!("a batch has {} columns, and the schema {}", schema.fields().len(), self.fields.len());
+            return Err(DatasetError::Layout { reason });
+        }
+        let mut fields = Vec::with_capacity(self.fields.len());
+        for field in &self.fields {
+            let place = schema.index_of(&field.name).map_err(|_| wrong(&field.name, "a batch lacks this column"))?;
+            let array = batch.column(place);
+            if signed_type(array.data_type()).as_deref() != Ok(&field.arrow_type) {
+                return Err(wrong(&field.name, format!("a batch has it as {}, and the schema as {}", array.data_type(), field.arrow_type)));
+            }
+            let name: &'a str = schema.field(place).name();
+            fields.push((name, values::of_column(array).map_err(|reason| wrong(&field.name, reason))?));
+        }
+        Samples::new(batch.num_rows(), fields)
+    }
+
+    /// The ids of the rows of a batch, if they are a column.
+    ///
+    /// # Errors
+    /// [`DatasetError::Column`] for an id that is missing or negative.
+    pub fn row_ids(&self, batch: &RecordBatch) -> Result<Option<Vec<u64>>, DatasetError> {
+        let IdRule::Column(name) = &self.ids else { return Ok(None) };
+        let array = batch.column_by_name(name).ok_or_else(|| wrong(name, "a batch lacks this column"))?;
+        let id = |row| values::integer(array, row).map_err(|reason| wrong(name, format!("row {row} has {reason}")));
+        (0..batch.num_rows()).map(id).collect::<Result<_, _>>().map(Some)
     }
 
     /// All rows of a batch, whose columns must be those of the schema.
     ///
     /// # Errors
-    /// [`DatasetError`]: other columns; an id that is missing or negative, a source that is missing or empty; a value that no record can hold.
-    pub fn rows(&self, _batch: &RecordBatch) -> Result<Vec<Row>, DatasetError> {
-        todo!()
+    /// As for [`Columns::samples`] and [`Columns::row_ids`]; a source that is missing or empty; a value that no record can hold.
+    pub fn rows(&self, batch: &RecordBatch) -> Result<Vec<Row>, DatasetError> {
+        let digests = self.samples(batch)?.digests()?;
+        let ids = self.row_ids(batch)?;
+        let sources = self.row_sources(batch)?;
+        let row = |(row, digest)| Row {
+            source: sources.as_ref().map(|sources| Arc::clone(&sources[row])),
+            id: ids.as_ref().map(|ids| ids[row]),
+            digest,
+        };
+        Ok(digests.into_iter().enumerate().map(row).collect())
     }
 
-    /// Calls `each` with the fields of a row, to say what is in it.
-    ///
-    /// # Errors
-    /// As for [`Columns::rows`].
-    pub fn with_record<R>(&self, _batch: &RecordBatch, _row: usize, _each: impl FnOnce(&[Field<'_>]) -> R) -> Result<R, DatasetError> {
-        todo!()
+    fn row_sources(&self, batch: &RecordBatch) -> Result<Option<Vec<Arc<str>>>, DatasetError> {
+        let Some(name) = &self.source else { return Ok(None) };
+        let array = batch.column_by_name(name).ok_or_else(|| wrong(name, "a batch lacks this column"))?;
+        let mut last: Arc<str> = Arc::from("");
+        let mut sources = Vec::with_capacity(batch.num_rows());
+        for row in 0..batch.num_rows() {
+            let source = values::text(array, row).map_err(|reason| wrong(name, format!("row {row} has {reason}")))?;
+            if source.is_empty() || source.len() > MAX_SOURCE_NAME {
+                return Err(wrong(
+                    name,
+                    format!("row {row}: the name of a source has 1 to {MAX_SOURCE_NAME} bytes, found {}", source.len()),
+                ));
+            }
+            if *source != *last {
+                last = Arc::from(source);
+            }
+            sources.push(Arc::clone(&last));
+        }
+        Ok(Some(sources))
+    }
+}
+
+fn wrong(column: &str, reason: impl Into<String>) -> DatasetError {
+    DatasetError::Column { column: printable(column), reason: reason.into() }
+}
+
+fn is_text(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
+        DataType::Dictionary(_, value) => is_text(value),
+        DataType::RunEndEncoded(_, value) => is_text(value.data_type()),
+        _ => false,
+    }
+}
+
+/// The array that a dictionary or runs stand for, and the row in it.
+fn resolve(array: &ArrayRef, row: usize) -> Result<(&ArrayRef, usize), String> {
+    match array.data_type() {
+        DataType::Dictionary(..) => {
+            let dictionary = array.as_any_dictionary();
+            let key = values::integer_of(dictionary.keys(), row).map_err(|_| "a key that is none of its dictionary's")?;
+            let key = usize::try_from(key).ok().filter(|&key| key < dictionary.values().len());
+            resolve(dictionary.values(), key.ok_or("a key that is none of its dictionary's")?)
+        }
+        DataType::RunEndEncoded(ends, _) => {
+            let (values, row) = match ends.data_type() {
+                DataType::Int16 => values::run::<arrow_array::types::Int16Type>(array, row),
+                DataType::Int32 => values::run::<arrow_array::types::Int32Type>(array, row),
+                _ => values::run::<arrow_array::types::Int64Type>(array, row),
+            };
+            resolve(values, row)
+        }
+        _ => Ok((array, row)),
     }
 }

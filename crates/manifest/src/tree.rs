@@ -124,6 +124,14 @@ impl ModelTree {
     /// [`ManifestError::AmbiguousNames`], [`ManifestError::TooManyResources`], [`ManifestError::TooDeep`] or
     /// [`ManifestError::Io`].
     pub fn scan(&self, rules: &IgnoreRules, follow_links: bool) -> Result<Vec<FoundFile>, ManifestError> {
+        self.scan_up_to(MAX_RESOURCES, rules, follow_links)
+    }
+
+    /// As [`ModelTree::scan`], for up to `most` files.
+    ///
+    /// # Errors
+    /// As [`ModelTree::scan`].
+    pub fn scan_up_to(&self, most: usize, rules: &IgnoreRules, follow_links: bool) -> Result<Vec<FoundFile>, ManifestError> {
         let (handle, hub_blobs) = match &self.kind {
             Kind::File { name, file } => {
                 let stat = rustix::fs::fstat(file).map_err(|error| self.io(name.as_str(), error.into()))?;
@@ -131,7 +139,8 @@ impl ModelTree {
             }
             Kind::Directory { handle, hub_blobs } => (handle, hub_blobs.as_ref()),
         };
-        let mut scan = Scan { tree: self, root: handle, hub_blobs, rules, follow_links, ancestors: Vec::new(), found: BTreeSet::new() };
+        let mut scan =
+            Scan { tree: self, root: handle, hub_blobs, rules, follow_links, most, ancestors: Vec::new(), found: BTreeSet::new() };
         let top = rustix::fs::openat(handle, ".", OPEN_DIRECTORY, Mode::empty()).map_err(|error| self.io("", error.into()))?;
         scan.directory(top, "", 0)?;
         check_unicode_twins(scan.found.iter().filter_map(|file| match &file.path {
@@ -159,7 +168,16 @@ impl ModelTree {
         };
         let (folders, name) = path.as_str().rsplit_once('/').unwrap_or(("", path.as_str()));
         let rules = IgnoreRules::default();
-        let scan = Scan { tree: self, root: handle, hub_blobs, rules: &rules, follow_links, ancestors: Vec::new(), found: BTreeSet::new() };
+        let scan = Scan {
+            tree: self,
+            root: handle,
+            hub_blobs,
+            rules: &rules,
+            follow_links,
+            most: 1,
+            ancestors: Vec::new(),
+            found: BTreeSet::new(),
+        };
         let io = |source| self.io(path.as_str(), source);
         let folder = match open_folder(handle, folders) {
             // A link on the way: only the kernel can follow it safely.
@@ -237,6 +255,14 @@ impl ModelFile {
     pub(crate) fn stamp(&self) -> FileStamp {
         self.stamp
     }
+
+    /// Checks, after it was read, that nobody has written to the file or replaced it.
+    ///
+    /// # Errors
+    /// [`ManifestError::ChangedWhileRead`].
+    pub fn check_unchanged(&self, path: &ResourcePath) -> Result<(), ManifestError> {
+        self.stamp.check(path, &self.file)
+    }
 }
 
 impl FileStamp {
@@ -280,6 +306,8 @@ struct Scan<'a> {
     hub_blobs: Option<&'a OwnedFd>,
     rules: &'a IgnoreRules,
     follow_links: bool,
+    /// How many files there may be.
+    most: usize,
     /// Device and inode of the directories from the top to the one being listed.
     ancestors: Vec<(u64, u64)>,
     found: BTreeSet<FoundFile>,
@@ -299,7 +327,7 @@ impl Scan<'_> {
             if name != b"." && name != b".." {
                 names.push(utf8(prefix, name)?);
             }
-            if names.len() > MAX_RESOURCES {
+            if names.len() > self.most {
                 return Err(ManifestError::TooManyResources);
             }
         }
@@ -336,7 +364,7 @@ impl Scan<'_> {
             },
             other => return Err(ManifestError::SpecialFile { path: path.to_string(), kind: describe(other) }),
         };
-        if self.found.len() == MAX_RESOURCES {
+        if self.found.len() == self.most {
             return Err(ManifestError::TooManyResources);
         }
         self.found.insert(FoundFile::new(ResourcePath::File(path), &stat, way));
