@@ -9,6 +9,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Schema};
 use sentry_hash::lattice::{MAX_SOURCE_NAME, SampleDigest};
+use sentry_manifest::record::Value;
 use sentry_manifest::{DatasetField, IdRule, printable};
 
 pub use types::signed_type;
@@ -163,6 +164,20 @@ impl Columns {
         }
         Ok(Some(sources))
     }
+}
+
+/// The text in a row of a column, if there is some.
+pub fn text_of(column: &ArrayRef, row: usize) -> Result<&str, String> {
+    values::text(column, row)
+}
+
+/// The value in a row of a batch's column.
+///
+/// # Errors
+/// [`DatasetError::Column`].
+pub fn value_of<'a>(batch: &'a RecordBatch, column: &str, row: usize) -> Result<Value<'a>, DatasetError> {
+    let array = batch.column_by_name(column).ok_or_else(|| wrong(column, "a batch lacks this column"))?;
+    values::value(array, row).map_err(|reason| wrong(column, reason))
 }
 
 fn wrong(column: &str, reason: impl Into<String>) -> DatasetError {

@@ -2,15 +2,18 @@
 
 mod arrays;
 mod images;
+mod layout;
+mod measure;
+mod positioned;
 mod table;
 mod tar;
 
 use std::path::Path;
 
-use sentry_hash::lattice::SampleDigest;
-use sentry_manifest::{DatasetField, IdRule, MeasuredDataset, ModelPath};
+use sentry_manifest::{DatasetField, IdRule, MeasuredDataset, ModelPath, ModelTree, printable};
 
 use crate::{DatasetError, Row};
+use layout::{Format, Layout};
 
 /// How the samples of a dataset are found. What is not said is found out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,72 +26,140 @@ pub struct ReadOptions {
     pub fields: Option<Vec<DatasetField>>,
 }
 
-/// A dataset in files, of which no sample has been read yet.
-pub struct Dataset {}
-
-impl Dataset {
-    /// Lists the files of a folder, or takes one file, and reads their heads. Files named in `leave_out` (the signature and tables) are
-    /// no part of it.
-    ///
-    /// # Errors
-    /// [`DatasetError`].
-    pub fn open(_path: &Path, _options: &ReadOptions, _leave_out: &[ModelPath]) -> Result<Self, DatasetError> {
-        todo!()
-    }
-
-    /// Bytes of all files with samples.
-    pub fn bytes(&self) -> u64 {
-        todo!()
-    }
-
-    /// How many files hold samples.
-    pub fn files(&self) -> usize {
-        todo!()
-    }
-
-    /// Name and signed type of each field, sorted by name.
-    pub fn fields(&self) -> &[DatasetField] {
-        todo!()
-    }
-
-    /// Files that hold no samples and that no statement about samples covers, such as `README.md`.
-    pub fn others(&self) -> &[ModelPath] {
-        todo!()
-    }
-
-    /// Where ids come from.
-    pub fn ids(&self) -> &IdRule {
-        todo!()
-    }
-
-    /// Reads every sample once, over `threads` threads. `progress` is told of bytes as they are read, by any thread.
-    ///
-    /// # Errors
-    /// [`DatasetError`]; nothing comes of a dataset of which one sample cannot be read.
-    pub fn measure(&self, _threads: usize, _progress: &(dyn Fn(u64) + Sync)) -> Result<MeasuredDataset, DatasetError> {
-        todo!()
-    }
+/// A dataset in files, of which no sample has been hashed yet.
+pub struct Dataset {
+    tree: ModelTree,
+    parts: Vec<SourceFile>,
+    fields: Vec<DatasetField>,
+    ids: IdRule,
+    files: usize,
+    others: Vec<ModelPath>,
 }
 
-/// One file of samples, which several threads read, each a part.
+/// A file of samples, or several that are read together, and the source that they belong to unless a column says otherwise.
+struct SourceFile {
+    source: String,
+    samples: Box<dyn SampleFile>,
+}
+
+/// Samples that several threads read, each a part.
 trait SampleFile: Send + Sync {
+    /// What to call it in messages: the name of its file or of one of them.
+    fn name(&self) -> &str;
+
     /// Name and signed type of each field, sorted by name.
     fn fields(&self) -> &[DatasetField];
 
     /// Where ids come from.
     fn ids(&self) -> &IdRule;
 
-    /// The bytes of each part, as for progress; at least one part.
-    fn parts(&self) -> &[u64];
+    /// The bytes of each part, as for progress.
+    fn part_bytes(&self) -> Vec<u64>;
 
-    /// Reads a part, and hands out its samples in order, some at a time.
+    /// Reads a part, and hands out its samples in order, some at a time. `fields` are those of the whole dataset: samples have no value in
+    /// those that are not in this file.
     ///
     /// # Errors
     /// [`DatasetError`], and those of `sink`.
-    fn read(&self, part: usize, sink: &mut dyn FnMut(&[Row]) -> Result<(), DatasetError>) -> Result<(), DatasetError>;
+    fn read(&self, tree: &ModelTree, part: usize, fields: &[DatasetField], sink: &mut Sink<'_>) -> Result<(), DatasetError>;
 }
 
-/// The digest of a record's fields, whose names are in any order.
-fn sample_digest(_fields: &[sentry_manifest::record::Field<'_>]) -> Result<SampleDigest, sentry_manifest::record::RecordError> {
-    todo!()
+/// Takes samples as they are read.
+type Sink<'a> = dyn FnMut(Vec<Row>) -> Result<(), DatasetError> + 'a;
+
+impl Dataset {
+    /// Lists the files of a folder, or takes one file, and reads their heads. `leave_out` are signatures: no part of it.
+    ///
+    /// # Errors
+    /// [`DatasetError`].
+    pub fn open(path: &Path, options: &ReadOptions, leave_out: &[ModelPath]) -> Result<Self, DatasetError> {
+        let tree = ModelTree::open(path)?;
+        let Layout { format, groups, others } = Layout::of(&tree, leave_out)?;
+        let files = groups.iter().map(|group| group.files.len()).sum();
+        if options.source_column.is_some() && !format.is_table() {
+            return Err(DatasetError::Layout {
+                reason: format!("a column of sources is for tables, and this dataset is {}", format.name()),
+            });
+        }
+        let parts: Vec<SourceFile> = match format {
+            Format::Images => images::open(&tree, groups)?,
+            Format::Npy => arrays::open(&tree, groups)?,
+            Format::Tar => tar::open(&tree, groups)?,
+            Format::Parquet | Format::Arrow | Format::Csv | Format::Jsonl => table::open(&tree, format, groups, options)?,
+        };
+        let (fields, ids) = unite(&parts, format)?;
+        if let Some(wanted) = &options.ids
+            && *wanted != ids
+        {
+            let reason = "this dataset has no columns that could hold ids: they come from elsewhere".to_owned();
+            if let IdRule::Column(column) = wanted {
+                return Err(DatasetError::Column { column: printable(column), reason });
+            }
+        }
+        Ok(Self { tree, parts, fields, ids, files, others })
+    }
+
+    /// Bytes of all files with samples.
+    pub fn bytes(&self) -> u64 {
+        self.parts.iter().flat_map(|part| part.samples.part_bytes()).sum()
+    }
+
+    /// How many files hold samples.
+    pub fn files(&self) -> usize {
+        self.files
+    }
+
+    /// Name and signed type of each field, sorted by name.
+    pub fn fields(&self) -> &[DatasetField] {
+        &self.fields
+    }
+
+    /// Files that hold no samples and that no statement about samples covers, such as `README.md`.
+    pub fn others(&self) -> &[ModelPath] {
+        &self.others
+    }
+
+    /// Where ids come from.
+    pub fn ids(&self) -> &IdRule {
+        &self.ids
+    }
+
+    /// Reads every sample once, over `threads` threads. `progress` is told of bytes as they are read, by any thread.
+    ///
+    /// # Errors
+    /// [`DatasetError`]; nothing comes of a dataset of which one sample cannot be read.
+    pub fn measure(&self, threads: usize, progress: &(dyn Fn(u64) + Sync)) -> Result<MeasuredDataset, DatasetError> {
+        let sources = measure::read_all(&self.tree, &self.parts, &self.fields, threads, progress)?;
+        Ok(MeasuredDataset::new(self.fields.clone(), self.ids.clone(), sources)?)
+    }
+}
+
+/// The fields and ids that all files have. Shards of archives, and folders of images, need not have all fields.
+fn unite(parts: &[SourceFile], format: Format) -> Result<(Vec<DatasetField>, IdRule), DatasetError> {
+    let Some(first) = parts.first() else {
+        return Err(DatasetError::Layout { reason: "there are no samples: no file of a format that is known".to_owned() });
+    };
+    let mut fields = first.samples.fields().to_vec();
+    for part in &parts[1..] {
+        let (samples, first) = (&part.samples, &first.samples);
+        let differ = |what: &str| {
+            let reason = format!("\"{}\" has other {what} than \"{}\"", printable(samples.name()), printable(first.name()));
+            Err(DatasetError::Layout { reason })
+        };
+        if samples.ids() != first.ids() {
+            return differ("ids");
+        }
+        if format.may_lack_fields() {
+            for field in samples.fields() {
+                match fields.binary_search_by(|known| known.name.as_bytes().cmp(field.name.as_bytes())) {
+                    Ok(place) if fields[place] == *field => {}
+                    Ok(_) => return differ("types of fields"),
+                    Err(place) => fields.insert(place, field.clone()),
+                }
+            }
+        } else if samples.fields() != fields {
+            return differ("fields");
+        }
+    }
+    Ok((fields, first.samples.ids().clone()))
 }

@@ -88,7 +88,7 @@ fn number<T: ArrowPrimitiveType>(array: &dyn Array, row: usize) -> &[u8] {
 }
 
 /// One value of an array.
-fn value(array: &ArrayRef, row: usize) -> Result<Value<'_>, Reason> {
+pub fn value(array: &ArrayRef, row: usize) -> Result<Value<'_>, Reason> {
     if array.is_null(row) {
         return Ok(Value::Null);
     }
