@@ -8,7 +8,7 @@ use sentry_manifest::safetensors::Dtype;
 use sentry_manifest::{DatasetField, FoundFile, IdRule, ModelTree, printable};
 
 use super::layout::{Group, is_split};
-use super::positioned::{Positioned, guarded, malformed, unreadable, with_file};
+use super::positioned::{Positioned, guarded, malformed, unfit, unreadable, with_file};
 use super::{SampleFile, Sink, SourceFile};
 use crate::{DatasetError, FieldValues, Row, Samples};
 
@@ -69,7 +69,7 @@ impl Array {
     fn open(tree: &ModelTree, found: FoundFile) -> Result<Self, DatasetError> {
         let header = with_file(tree, &found, |file| guarded(&found, FORMAT, || read_header(&found, file)))?;
         let (header, start) = header;
-        let wrong = |reason: String| malformed::<String>(&found, FORMAT)(reason);
+        let wrong = |reason: String| unfit(&found, FORMAT, reason);
         let DType::Plain(kind) = header.dtype() else { return Err(wrong("its elements are structures".to_owned())) };
         if kind.uses_pickled_array() {
             return Err(wrong("its elements are Python objects, which nobody loads from an unverified file".to_owned()));

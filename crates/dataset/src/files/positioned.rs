@@ -137,12 +137,17 @@ pub fn unreadable(found: &FoundFile) -> impl Fn(io::Error) -> DatasetError + '_ 
     |source| DatasetError::Io { file: printable(found.path.as_str()), source }
 }
 
-/// An error of a file's format.
+/// An error of a file's format, by the word of the library that reads it.
 pub fn malformed<E: std::fmt::Display>(found: &FoundFile, format: &'static str) -> impl Fn(E) -> DatasetError {
-    move |error| DatasetError::Malformed { file: printable(found.path.as_str()), format, reason: printable(&error.to_string()) }
+    move |error| unfit(found, format, printable(&error.to_string()))
+}
+
+/// An error of a file's format, as we say it: names in it are escaped.
+pub fn unfit(found: &FoundFile, format: &'static str, reason: impl Into<String>) -> DatasetError {
+    DatasetError::Malformed { file: printable(found.path.as_str()), format, reason: reason.into() }
 }
 
 /// Calls into a library that may panic on a damaged file.
 pub fn guarded<T>(found: &FoundFile, format: &'static str, call: impl FnOnce() -> Result<T, DatasetError>) -> Result<T, DatasetError> {
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| Err(malformed(found, format)("its reader gives up")))
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| Err(unfit(found, format, "its reader gives up")))
 }

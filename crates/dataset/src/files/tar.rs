@@ -8,7 +8,7 @@ use sentry_manifest::record::Value;
 use sentry_manifest::{DatasetField, FoundFile, IdRule, ModelPath, ModelTree, printable};
 
 use super::layout::Group;
-use super::positioned::{Body, LONGEST_HELD, Positioned, guarded, malformed, unreadable, with_file};
+use super::positioned::{Body, LONGEST_HELD, Positioned, guarded, malformed, unfit, unreadable, with_file};
 use super::{SampleFile, Sink, SourceFile};
 use crate::{DatasetError, FieldValues, Row, Samples};
 
@@ -54,7 +54,7 @@ pub fn open(tree: &ModelTree, groups: Vec<Group>) -> Result<Vec<SourceFile>, Dat
 
 /// Reads all headers.
 fn index(found: &FoundFile, file: &Positioned) -> Result<Vec<Sample>, DatasetError> {
-    let wrong = |reason: String| malformed::<String>(found, FORMAT)(reason);
+    let wrong = |reason: String| unfit(found, FORMAT, reason);
     let mut archive = tar::Archive::new(file.clone());
     let mut samples: Vec<Sample> = Vec::new();
     let mut keys: HashSet<String> = HashSet::new();
@@ -104,7 +104,7 @@ fn index(found: &FoundFile, file: &Positioned) -> Result<Vec<Sample>, DatasetErr
 fn check_end(found: &FoundFile, file: &Positioned, end: u64) -> Result<(), DatasetError> {
     let at = end.next_multiple_of(512);
     let is_ended = at + 1024 <= found.size && file.bytes(at, 1024).map_err(unreadable(found))?.iter().all(|&byte| byte == 0);
-    if is_ended { Ok(()) } else { Err(malformed(found, FORMAT)("it has no end")) }
+    if is_ended { Ok(()) } else { Err(unfit(found, FORMAT, "it has no end")) }
 }
 
 impl Archive {

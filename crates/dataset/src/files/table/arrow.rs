@@ -6,7 +6,7 @@ use arrow_ipc::reader::{FileReader, StreamReader};
 use arrow_schema::SchemaRef;
 use sentry_manifest::FoundFile;
 
-use super::super::positioned::{Positioned, guarded, malformed, unreadable};
+use super::super::positioned::{Positioned, guarded, malformed, unfit, unreadable};
 use super::{Body, Each};
 use crate::DatasetError;
 
@@ -50,7 +50,7 @@ impl Body for Arrow {
                 reader.set_index(part).map_err(malformed(found, FORMAT))?;
                 match reader.next() {
                     Some(batch) => each(&batch.map_err(malformed(found, FORMAT))?),
-                    None => Err(malformed(found, FORMAT)("a record batch is missing")),
+                    None => Err(unfit(found, FORMAT, "a record batch is missing")),
                 }
             }
             Self::Stream { .. } => {

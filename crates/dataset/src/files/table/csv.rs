@@ -12,7 +12,7 @@ use arrow_csv::reader::Format;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use sentry_manifest::{DatasetField, FoundFile, ModelTree, printable};
 
-use super::super::positioned::{Positioned, guarded, malformed, with_file};
+use super::super::positioned::{Positioned, guarded, malformed, unfit, with_file};
 use super::{BATCH_ROWS, Body, Each, schema_of};
 use crate::DatasetError;
 
@@ -73,7 +73,7 @@ fn header(found: &FoundFile, file: &Positioned) -> Result<Vec<String>, DatasetEr
     guarded(found, FORMAT, || {
         let (schema, _) = Format::default().with_header(true).infer_schema(file.clone(), Some(0)).map_err(malformed(found, FORMAT))?;
         if schema.fields().is_empty() {
-            return Err(malformed(found, FORMAT)("it has no header"));
+            return Err(unfit(found, FORMAT, "it has no header"));
         }
         Ok(schema.fields().iter().map(|field| field.name().clone()).collect())
     })
@@ -165,7 +165,7 @@ impl Body for Csv {
                 convert(text, field.data_type()).map_err(|value| {
                     let what =
                         format!("column \"{}\" has \"{}\", which is no {}", printable(field.name()), printable(&value), field.data_type());
-                    DatasetError::Malformed { file: printable(found.path.as_str()), format: FORMAT, reason: what }
+                    unfit(found, FORMAT, what)
                 })
             };
             let columns = self.typed.fields().iter().zip(batch.columns()).map(typed).collect::<Result<_, _>>()?;

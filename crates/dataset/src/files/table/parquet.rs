@@ -6,7 +6,7 @@ use arrow_schema::SchemaRef;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use sentry_manifest::FoundFile;
 
-use super::super::positioned::{Positioned, guarded, malformed};
+use super::super::positioned::{Positioned, guarded, malformed, unfit};
 use super::{BATCH_BYTES, BATCH_ROWS, Body, Each};
 use crate::DatasetError;
 
@@ -46,6 +46,6 @@ impl Body for Parquet {
         if i64::try_from(seen) == Ok(group.num_rows()) {
             return Ok(());
         }
-        Err(malformed(found, FORMAT)(format!("a row group has {seen} rows, and says that it has {}", group.num_rows())))
+        Err(unfit(found, FORMAT, format!("a row group has {seen} rows, and says that it has {}", group.num_rows())))
     }
 }
