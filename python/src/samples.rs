@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::types::{PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyInt, PyList, PyMemoryView, PyString, PyTuple};
 use sentry::record::{Field, Value};
-use sentry::{Dtype, FieldType, FieldValues, IdRule, Looked, Samples};
+use sentry::{DatasetStatement, Dtype, Error, FieldType, FieldValues, IdRule, Looked, Samples, Verified};
 
 use crate::errors::{OrRaise, usage};
 use crate::memory::TensorBytes;
@@ -55,10 +55,16 @@ struct Array {
 #[pymethods]
 impl SampleChecker {
     #[new]
-    fn new(py: Python<'_>, dataset: PathBuf, signatures: Vec<PathBuf>, contributors: Vec<PathBuf>, trust: Trust) -> PyResult<Self> {
+    fn new(
+        py: Python<'_>,
+        dataset: PathBuf,
+        signatures: Vec<PathBuf>,
+        contributors: Vec<(PathBuf, Trust)>,
+        trust: Trust,
+    ) -> PyResult<Self> {
         let open = || {
-            let options = sentry::OpenSamplesOptions { signatures, contributors };
-            sentry::open_samples(&dataset, &*trust.verifier(Some(&dataset))?, &options)
+            let contributors = read_contributors(&contributors)?;
+            sentry::open_samples(&dataset, &signatures, &*trust.verifier(Some(&dataset))?, &contributors)
         };
         py.detach(open).map(|checker| Self(Arc::new(checker))).or_raise(py)
     }
@@ -146,6 +152,11 @@ impl SampleChecker {
         };
         Ok(Epoch { checker: Arc::clone(&self.0), epoch: Mutex::new(epoch) })
     }
+}
+
+/// Reads the signatures of contributors, each with whom to trust for it.
+fn read_contributors(contributors: &[(PathBuf, Trust)]) -> Result<Vec<Verified<DatasetStatement>>, Error> {
+    contributors.iter().map(|(signature, trust)| sentry::read_contributor(signature, &[&*trust.verifier(None)?])).collect()
 }
 
 impl SampleChecker {

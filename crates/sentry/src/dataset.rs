@@ -11,9 +11,9 @@ mod verify;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-pub use sign::{Contributors, DatasetSignOptions, SignedDataset, read_contributors, sign_dataset, sign_samples};
+pub use sign::{DatasetSignOptions, SignedDataset, read_contributor, sign_dataset, sign_samples};
 pub use update::{Changes, update_dataset};
-pub use verify::{DatasetVerifyOptions, OpenSamplesOptions, VerifiedDataset, diff_dataset, open_samples, verify_dataset};
+pub use verify::{DatasetVerifyOptions, VerifiedDataset, diff_dataset, open_samples, verify_dataset};
 
 /// Name of a dataset's signature inside its folder.
 const SIGNATURE_NAME: &str = "dataset.sig";

@@ -40,9 +40,8 @@ mod timestamp;
 mod verify;
 
 pub use dataset::{
-    Changes, Contributors, DatasetSignOptions, DatasetVerifyOptions, OpenSamplesOptions, SignedDataset, VerifiedDataset,
-    default_dataset_signature_path, diff_dataset, open_samples, read_contributors, sign_dataset, sign_samples, update_dataset,
-    verify_dataset,
+    Changes, DatasetSignOptions, DatasetVerifyOptions, SignedDataset, VerifiedDataset, default_dataset_signature_path, diff_dataset,
+    open_samples, read_contributor, sign_dataset, sign_samples, update_dataset, verify_dataset,
 };
 pub use diff::{Comparison, diff};
 pub use doctor::{Diagnosis, diagnose};

@@ -59,7 +59,7 @@ pub struct SignedDataset {
 pub fn sign_dataset(
     dataset: &Path,
     signer: &dyn Signer,
-    contributors: &Contributors<'_>,
+    contributors: &[Verified<DatasetStatement>],
     options: &DatasetSignOptions,
     observer: &dyn Observer,
 ) -> Result<SignedDataset, Error> {
@@ -83,16 +83,19 @@ pub(super) fn left_out(tree: &ModelTree, signature: &Path) -> Result<Vec<ModelPa
     Ok(path_inside(tree, signature)?.into_iter().collect())
 }
 
-/// The statements of contributors, verified under the trust of whoever signs the whole.
-#[derive(Debug, Default)]
-pub struct Contributors<'a>(pub &'a [Verified<DatasetStatement>]);
-
-/// Reads the signatures of contributors.
+/// Reads the signature of a contributor, which one of `verifiers` must accept.
 ///
 /// # Errors
-/// Any [`Error`] about a signature.
-pub fn read_contributors(signatures: &[PathBuf], verifier: &dyn Verifier) -> Result<Vec<Verified<DatasetStatement>>, Error> {
-    signatures.iter().map(|signature| read_verified(std::slice::from_ref(signature), verifier)).collect()
+/// Any [`Error`] about a signature; that of the last verifier if none accepts it.
+pub fn read_contributor(signature: &Path, verifiers: &[&dyn Verifier]) -> Result<Verified<DatasetStatement>, Error> {
+    let mut result = Err(Error::Options { reason: "say whom you trust to have contributed" });
+    for verifier in verifiers {
+        result = read_verified(&[signature.to_owned()], *verifier);
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
 }
 
 /// Signs samples that were measured; the options say where to write the signature, and the name.
@@ -102,7 +105,7 @@ pub fn read_contributors(signatures: &[PathBuf], verifier: &dyn Verifier) -> Res
 pub fn sign_samples(
     measured: &MeasuredDataset,
     signer: &dyn Signer,
-    contributors: &Contributors<'_>,
+    contributors: &[Verified<DatasetStatement>],
     options: &DatasetSignOptions,
 ) -> Result<DatasetStatement, Error> {
     let (Some(signature), Some(name)) = (&options.signature, &options.name) else {
@@ -112,7 +115,7 @@ pub fn sign_samples(
         return Err(Error::Options { reason: "a version is at most 2^53 - 1" });
     }
     check_replaceable(signature)?;
-    let theirs = claims(contributors.0)?;
+    let theirs = claims(contributors)?;
     let mut sources = Vec::new();
     for source in measured.sources() {
         let tag = SourceTag::new(&source.name).map_err(ListError::from)?;

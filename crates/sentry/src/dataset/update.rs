@@ -1,6 +1,6 @@
 //! Changing a signed dataset: in time proportional to the change, and not to the dataset.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use sentry_bundle::DatasetStatement;
@@ -10,11 +10,12 @@ use sentry_hash::lattice::{Entry, SourceTag, State};
 use sentry_hash::table::Table;
 use sentry_hash::{Backend, Cpu};
 use sentry_manifest::{DatasetManifest, IdRule, ListError, Source, printable};
-use sentry_trust::{Signer, Verifier};
+use sentry_trust::{Signer, Verified, Verifier};
 
 use super::sign::{DatasetSignOptions, SignedDataset, write};
 use super::tables;
-use super::verify::{read_statement, signature_paths};
+use super::verify::signature_paths;
+use crate::signature_file::read_verified;
 use crate::{Error, Observer};
 
 /// What is different in the new dataset.
@@ -42,25 +43,24 @@ pub fn update_dataset(
     observer: &dyn Observer,
 ) -> Result<SignedDataset, Error> {
     let signature = signature_paths(dataset, options.signature.as_slice()).remove(0);
-    let old = read_statement(std::slice::from_ref(&signature), &[], verifier)?;
+    // What contributors signed is carried over as it stands, and counts only once their statements are looked at again.
+    let old: Verified<DatasetStatement> = read_verified(std::slice::from_ref(&signature), verifier)?;
     let manifest = &old.value().manifest;
     if *manifest.ids() == IdRule::Ordinal {
         return Err(Error::Options {
             reason: "ids are the numbers of rows, which change with every row before them: sign the dataset anew",
         });
     }
-    let stored = tables::read(&signature, manifest)?;
-    let mut sources = BTreeMap::new();
+    let mut stored = tables::read(&signature, manifest)?;
+    let mut sources: BTreeMap<String, Changing> = BTreeMap::new();
     for source in manifest.sources() {
-        let Some(table) = stored.get(&source.name) else {
+        let Some(table) = stored.remove(&source.name) else {
             return Err(Error::Options {
                 reason: "a source has no sample table, so that it is not known what is in it: sign the dataset anew",
             });
         };
-        // All of it is going to be signed again.
-        sentry_trust::check_table(source, table)?;
-        let entries = table.entries().map(|entry| (entry.id, entry)).collect();
-        sources.insert(source.name.clone(), Changing { state: source.state.clone(), entries, added: Vec::new(), removed: Vec::new() });
+        sentry_trust::check_table_parts(source, &table)?;
+        sources.insert(source.name.clone(), Changing { state: source.state.clone(), table: Some(table), ..Changing::default() });
     }
     for (source, id) in &changes.remove {
         sources.get_mut(source).and_then(|changing| changing.remove(*id)).ok_or_else(|| unknown(source, *id))?;
@@ -80,14 +80,16 @@ pub fn update_dataset(
             for source in measured.sources() {
                 let changing = sources.entry(source.name.clone()).or_default();
                 for entry in source.table.entries() {
-                    match (replaces, changing.remove(entry.id)) {
+                    match (replaces, changing.find(entry.id)) {
                         (true, None) => return Err(unknown(&source.name, entry.id)),
                         (false, Some(_)) => {
                             let reason = format!("source \"{}\" has a sample with id {} already", printable(&source.name), entry.id);
                             return Err(DatasetError::Layout { reason }.into());
                         }
-                        _ => changing.add(entry),
+                        (true, Some(_)) => drop(changing.remove(entry.id)),
+                        (false, None) => {}
                     }
+                    changing.add(entry);
                 }
             }
         }
@@ -104,20 +106,32 @@ fn unknown(source: &str, id: u64) -> Error {
 #[derive(Debug, Default)]
 struct Changing {
     state: State,
-    entries: BTreeMap<u64, Entry>,
+    /// As it was.
+    table: Option<Table>,
+    /// What is different: a new sample of an id, or none any more.
+    changed: BTreeMap<u64, Option<Entry>>,
     added: Vec<Entry>,
     removed: Vec<Entry>,
 }
 
 impl Changing {
+    /// The sample with this id, as things stand.
+    fn find(&self, id: u64) -> Option<Entry> {
+        match self.changed.get(&id) {
+            Some(entry) => *entry,
+            None => self.table.as_ref()?.find(id).map(|digest| Entry { id, digest }),
+        }
+    }
+
     fn remove(&mut self, id: u64) -> Option<Entry> {
-        let entry = self.entries.remove(&id)?;
+        let entry = self.find(id)?;
+        self.changed.insert(id, None);
         self.removed.push(entry);
         Some(entry)
     }
 
     fn add(&mut self, entry: Entry) {
-        self.entries.insert(entry.id, entry);
+        self.changed.insert(entry.id, Some(entry));
         self.added.push(entry);
     }
 
@@ -131,6 +145,12 @@ impl Changing {
         }
         Ok(state)
     }
+
+    /// All samples that there are now.
+    fn entries(&self) -> Vec<Entry> {
+        let kept = self.table.iter().flat_map(Table::entries).filter(|entry| !self.changed.contains_key(&entry.id));
+        kept.chain(self.changed.values().copied().flatten()).collect()
+    }
 }
 
 fn sign_changed(
@@ -142,18 +162,17 @@ fn sign_changed(
 ) -> Result<DatasetStatement, Error> {
     let mut sources = Vec::new();
     let mut samples = Vec::new();
-    let untouched: BTreeSet<&str> =
-        changed.iter().filter(|(_, source)| source.added.is_empty() && source.removed.is_empty()).map(|(name, _)| name.as_str()).collect();
     for (name, changing) in &changed {
-        if changing.entries.is_empty() {
+        let entries = changing.entries();
+        if entries.is_empty() {
             // The last sample went away, and the source with it.
             continue;
         }
-        let table = Table::from_entries(changing.entries.values().copied().collect()).map_err(ListError::from)?;
+        let table = Table::from_entries(entries).map_err(ListError::from)?;
         let described = tables::describe(signature, name, &table)?;
         // A contributor's statement is about the source as it was.
-        let statement = old.sources().iter().find(|source| source.name == *name && untouched.contains(name.as_str()));
-        let statement = statement.and_then(|source| source.statement);
+        let before = old.sources().iter().find(|source| source.name == *name && changing.changed.is_empty());
+        let statement = before.and_then(|source| source.statement);
         sources.push(Source { name: name.clone(), state: changing.state(name)?, table: Some(described), statement });
         samples.push((name.as_str(), table));
     }

@@ -8,7 +8,7 @@ use sentry_hash::Cpu;
 use sentry_manifest::{MeasuredDataset, ModelPath, ModelTree};
 use sentry_trust::{SampleChecker, Verified, Verifier, VerifyError};
 
-use super::sign::{left_out, read_contributors};
+use super::sign::left_out;
 use super::{default_dataset_signature_path, tables};
 use crate::signature_file::{read_bundle, read_verified};
 use crate::{Error, Observer};
@@ -18,19 +18,8 @@ use crate::{Error, Observer};
 pub struct DatasetVerifyOptions {
     /// Where the signatures lie; none for [`default_dataset_signature_path`]. Several are for a policy.
     pub signatures: Vec<PathBuf>,
-    /// Signatures of contributors that the statement names, under the same trust.
-    pub contributors: Vec<PathBuf>,
     /// The column that names each sample's source, if the signer named one.
     pub source_column: Option<String>,
-}
-
-/// How to get ready to check samples.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct OpenSamplesOptions {
-    /// Where the signatures lie; none for [`default_dataset_signature_path`]. Several are for a policy.
-    pub signatures: Vec<PathBuf>,
-    /// Signatures of contributors that the statement names, under the same trust.
-    pub contributors: Vec<PathBuf>,
 }
 
 /// A dataset in files whose every sample is the signed one.
@@ -51,12 +40,13 @@ pub struct VerifiedDataset {
 pub fn verify_dataset(
     dataset: &Path,
     verifier: &dyn Verifier,
+    contributors: &[Verified<DatasetStatement>],
     options: &DatasetVerifyOptions,
     observer: &dyn Observer,
 ) -> Result<VerifiedDataset, Error> {
     let tree = ModelTree::open(dataset)?;
     let signatures = signature_paths(dataset, &options.signatures);
-    let statement = read_statement(&signatures, &options.contributors, verifier)?;
+    let statement = read_statement(&signatures, contributors, verifier)?;
     let stored = tables::read(&signatures[0], &statement.value().manifest)?;
     let opened = open_as_signed(dataset, &tree, &signatures, statement.value(), options.source_column.as_deref())?;
     observer.begin(opened.bytes(), opened.files());
@@ -65,13 +55,19 @@ pub fn verify_dataset(
     Ok(VerifiedDataset { dataset, bytes: opened.bytes(), others: opened.others().to_vec() })
 }
 
-/// Gets ready to check samples of a dataset, none of which is read here. `dataset` is the folder or file, or what it was.
+/// Gets ready to check samples of a dataset, none of which is read here. `dataset` is the folder or file, which need not be there if
+/// `signatures` are named.
 ///
 /// # Errors
 /// Any [`Error`] about the signature and its tables.
-pub fn open_samples(dataset: &Path, verifier: &dyn Verifier, options: &OpenSamplesOptions) -> Result<SampleChecker, Error> {
-    let signatures = signature_paths(dataset, &options.signatures);
-    let statement = read_statement(&signatures, &options.contributors, verifier)?;
+pub fn open_samples(
+    dataset: &Path,
+    signatures: &[PathBuf],
+    verifier: &dyn Verifier,
+    contributors: &[Verified<DatasetStatement>],
+) -> Result<SampleChecker, Error> {
+    let signatures = signature_paths(dataset, signatures);
+    let statement = read_statement(&signatures, contributors, verifier)?;
     let files = tables::open(&signatures[0], &statement.value().manifest)?;
     Ok(statement.sample_checker(files)?)
 }
@@ -100,15 +96,14 @@ pub(super) fn signature_paths(dataset: &Path, named: &[PathBuf]) -> Vec<PathBuf>
     if named.is_empty() { vec![default_dataset_signature_path(dataset)] } else { named.to_vec() }
 }
 
-/// Reads a statement, and those of the contributors that it names.
+/// Reads a statement, and compares it with those of the contributors that it names.
 pub(super) fn read_statement(
     signatures: &[PathBuf],
-    contributors: &[PathBuf],
+    contributors: &[Verified<DatasetStatement>],
     verifier: &dyn Verifier,
 ) -> Result<Verified<DatasetStatement>, Error> {
     let statement: Verified<DatasetStatement> = read_verified(signatures, verifier)?;
-    let contributors = read_contributors(contributors, verifier)?;
-    Ok(statement.with_contributors(&contributors)?)
+    Ok(statement.with_contributors(contributors)?)
 }
 
 /// Opens the files of a dataset to be read as a statement says.
