@@ -74,7 +74,7 @@ pub use sentry_manifest::record;
 pub use sentry_manifest::safetensors::{Dtype, Header, TensorInfo};
 pub use sentry_manifest::{
     Annotation, DatasetField, DatasetManifest, GIT_PATHS, IdRule, Manifest, ManifestError, MeasuredDataset, MeasuredTensors, Memory,
-    Method, ModelPath, Resource, ResourcePath, Serialization, Shard, TensorDigest, TensorView, printable, printable_path,
+    Method, ModelPath, Resource, ResourcePath, Serialization, Shard, Source, TensorDigest, TensorView, printable, printable_path,
 };
 pub use sentry_trust::{
     ArtifactName, ArtifactNameError, CertificateError, CertificateSigner, Checked, Dataset, DecidedBy, Decision, Difference,
