@@ -53,7 +53,7 @@ pub use input::{
 pub use load::{ModelReader, OpenFile};
 pub use options::{Observer, SignOptions, VerifyOptions};
 pub use places::{Device, Place, UnknownDevice, digest_in_place};
-pub use samples::{Looked, Receipt, look, look_at_samples};
+pub use samples::{Looked, Receipt, SampleCollector, look, look_at_samples, look_at_stream};
 pub use sign::{Signed, sign_model};
 pub use signature_file::{default_signature_path, read_bundle, signature_paths};
 pub use tensors::{SignedTensors, TensorsVerifier, sign_tensors};
