@@ -1,5 +1,6 @@
 //! Rows of Arrow columns as samples: one way from what is stored to values of records, whatever the physical layout.
 
+mod pieces;
 mod types;
 mod values;
 
@@ -122,9 +123,13 @@ impl Columns {
     /// # Errors
     /// [`DatasetError::Column`] for an id that is missing or negative.
     pub fn row_ids(&self, batch: &RecordBatch) -> Result<Option<Vec<u64>>, DatasetError> {
+        self.ids_from(batch, 0)
+    }
+
+    fn ids_from(&self, batch: &RecordBatch, first: u64) -> Result<Option<Vec<u64>>, DatasetError> {
         let IdRule::Column(name) = &self.ids else { return Ok(None) };
         let array = batch.column_by_name(name).ok_or_else(|| wrong(name, "a batch lacks this column"))?;
-        let id = |row| values::integer(array, row).map_err(|reason| wrong(name, format!("row {row} has {reason}")));
+        let id = |row| values::integer(array, row).map_err(|reason| wrong(name, format!("row {} has {reason}", first + row as u64)));
         (0..batch.num_rows()).map(id).collect::<Result<_, _>>().map(Some)
     }
 
@@ -133,29 +138,47 @@ impl Columns {
     /// # Errors
     /// As for [`Columns::samples`] and [`Columns::row_ids`]; a source that is missing or empty; a value that no record can hold.
     pub fn rows(&self, batch: &RecordBatch) -> Result<Vec<Row>, DatasetError> {
-        let digests = self.samples(batch)?.digests()?;
-        let ids = self.row_ids(batch)?;
-        let sources = self.row_sources(batch)?;
-        let row = |(row, digest)| Row {
+        self.rows_from(batch, 0)
+    }
+
+    /// As [`Columns::rows`], of a batch before which there were `first` rows, as errors say.
+    pub(crate) fn rows_from(&self, batch: &RecordBatch, first: u64) -> Result<Vec<Row>, DatasetError> {
+        let pieces = pieces::pieces(batch)
+            .map_err(|row| DatasetError::Layout { reason: format!("sample {}: {}", first + row as u64, pieces::too_many()) })?;
+        let mut rows = Vec::with_capacity(batch.num_rows());
+        for piece in pieces {
+            let before = first + piece.start as u64;
+            self.add_rows(&mut rows, &batch.slice(piece.start, piece.len()), before)?;
+        }
+        Ok(rows)
+    }
+
+    fn add_rows(&self, rows: &mut Vec<Row>, batch: &RecordBatch, first: u64) -> Result<(), DatasetError> {
+        let digests = self.samples(batch)?.digests().map_err(|error| match error {
+            DatasetError::Record { place, sample, source } => DatasetError::Record { place, sample: first + sample, source },
+            other => other,
+        })?;
+        let ids = self.ids_from(batch, first)?;
+        let sources = self.sources_from(batch, first)?;
+        rows.extend(digests.into_iter().enumerate().map(|(row, digest)| Row {
             source: sources.as_ref().map(|sources| Arc::clone(&sources[row])),
             id: ids.as_ref().map(|ids| ids[row]),
             digest,
-        };
-        Ok(digests.into_iter().enumerate().map(row).collect())
+        }));
+        Ok(())
     }
 
-    fn row_sources(&self, batch: &RecordBatch) -> Result<Option<Vec<Arc<str>>>, DatasetError> {
+    fn sources_from(&self, batch: &RecordBatch, first: u64) -> Result<Option<Vec<Arc<str>>>, DatasetError> {
         let Some(name) = &self.source else { return Ok(None) };
         let array = batch.column_by_name(name).ok_or_else(|| wrong(name, "a batch lacks this column"))?;
         let mut last: Arc<str> = Arc::from("");
         let mut sources = Vec::with_capacity(batch.num_rows());
         for row in 0..batch.num_rows() {
-            let source = values::text(array, row).map_err(|reason| wrong(name, format!("row {row} has {reason}")))?;
+            let number = first + row as u64;
+            let source = values::text(array, row).map_err(|reason| wrong(name, format!("row {number} has {reason}")))?;
             if source.is_empty() || source.len() > MAX_SOURCE_NAME {
-                return Err(wrong(
-                    name,
-                    format!("row {row}: the name of a source has 1 to {MAX_SOURCE_NAME} bytes, found {}", source.len()),
-                ));
+                let reason = format!("row {number}: the name of a source has 1 to {MAX_SOURCE_NAME} bytes, found {}", source.len());
+                return Err(wrong(name, reason));
             }
             if *source != *last {
                 last = Arc::from(source);

@@ -10,7 +10,7 @@ use arrow_schema::{Schema, SchemaRef};
 use sentry_manifest::{DatasetField, FoundFile, IdRule, ModelTree, printable};
 
 use super::layout::{Format, Group};
-use super::positioned::{Positioned, with_file};
+use super::positioned::{Positioned, unfit, with_file};
 use super::{ReadOptions, SampleFile, Sink, SourceFile};
 use crate::{Columns, DatasetError};
 
@@ -29,6 +29,9 @@ struct Table {
 trait Body: Send + Sync {
     /// The bytes of each part.
     fn part_bytes(&self) -> Vec<u64>;
+
+    /// How many rows come before a part.
+    fn first_row(&self, part: usize) -> u64;
 
     /// Reads a part, batch by batch.
     fn read(&self, found: &FoundFile, file: &Positioned, part: usize, each: &mut Each<'_>) -> Result<(), DatasetError>;
@@ -99,10 +102,10 @@ impl SampleFile for Table {
     }
 
     fn read(&self, tree: &ModelTree, part: usize, _: &[DatasetField], sink: &mut Sink<'_>) -> Result<(), DatasetError> {
-        let mut row = 0;
+        let mut row = self.body.first_row(part);
         with_file(tree, &self.found, |file| {
             self.body.read(&self.found, file, part, &mut |batch| {
-                let rows = self.columns.rows(batch).map_err(|error| in_file(&self.found, row, error))?;
+                let rows = self.columns.rows_from(batch, row).map_err(|error| in_file(&self.found, error))?;
                 row += rows.len() as u64;
                 sink(rows)
             })
@@ -110,12 +113,24 @@ impl SampleFile for Table {
     }
 }
 
+/// Rows of a file at most: this many, and [`ROWS_A_BYTE`] for each of its bytes. Only rows that are all alike take less, and each costs
+/// memory for its id and digest.
+const MOST_ROWS: u64 = 1 << 20;
+const ROWS_A_BYTE: u64 = 64;
+
+/// Bounds how many rows a file claims to have.
+fn check_rows(found: &FoundFile, format: &'static str, rows: u64) -> Result<(), DatasetError> {
+    let most = found.size.saturating_mul(ROWS_A_BYTE).saturating_add(MOST_ROWS);
+    if rows <= most { Ok(()) } else { Err(unfit(found, format, format!("it claims {rows} rows, and {most} are the most for its size"))) }
+}
+
 /// Says of which file a batch is that has no record.
-fn in_file(found: &FoundFile, first: u64, error: DatasetError) -> DatasetError {
+fn in_file(found: &FoundFile, error: DatasetError) -> DatasetError {
+    let name = printable(found.path.as_str());
     match error {
-        DatasetError::Record { sample, source, .. } => {
-            DatasetError::Record { place: format!("\"{}\"", printable(found.path.as_str())), sample: first + sample, source }
-        }
+        DatasetError::Record { sample, source, .. } => DatasetError::Record { place: format!("\"{name}\""), sample, source },
+        DatasetError::Column { column, reason } => DatasetError::Column { column, reason: format!("{reason}, in \"{name}\"") },
+        DatasetError::Layout { reason } => DatasetError::Layout { reason: format!("\"{name}\": {reason}") },
         other => other,
     }
 }

@@ -125,7 +125,19 @@ fn integer(text: &str) -> Option<i64> {
 
 /// A float, spelled as it is printed: always with a point or an exponent, which tells it from a whole number.
 fn float(text: &str) -> Option<f64> {
-    text.parse().ok().filter(|number: &f64| number.is_finite() && format!("{number:?}") == text)
+    text.parse().ok().filter(|number: &f64| number.is_finite() && print(*number) == text)
+}
+
+/// The shortest digits that are this float and no other, as Python's `repr` writes them, and so most of those who write CSV.
+fn print(number: f64) -> String {
+    let shortest = format!("{number:?}");
+    match shortest.split_once('e') {
+        None => shortest,
+        Some((digits, exponent)) => match exponent.strip_prefix('-') {
+            Some(exponent) => format!("{digits}e-{exponent:0>2}"),
+            None => format!("{digits}e+{exponent:0>2}"),
+        },
+    }
 }
 
 fn infer(found: &FoundFile, file: &Positioned) -> Result<Vec<(String, Kind)>, DatasetError> {
@@ -156,6 +168,10 @@ fn read_text(found: &FoundFile, file: &Positioned, schema: &SchemaRef, each: &mu
 impl Body for Csv {
     fn part_bytes(&self) -> Vec<u64> {
         vec![self.size]
+    }
+
+    fn first_row(&self, _: usize) -> u64 {
+        0
     }
 
     fn read(&self, found: &FoundFile, file: &Positioned, _: usize, each: &mut Each<'_>) -> Result<(), DatasetError> {
