@@ -24,7 +24,7 @@ from torch.utils import data as torch_data
 
 from . import _native
 from ._datasets import DatasetVerifier, FinishedEpoch, Receipt
-from ._errors import UsageError, printable
+from ._errors import Error, UsageError, printable
 from ._folder import memory_file
 from ._locate import open_signed_file
 
@@ -311,6 +311,12 @@ class VerifiedIterableDataset(torch_data.IterableDataset[Any]):
         return Looked(values, receipt)
 
 
+class _Failed(NamedTuple):
+    """An error on its way out of a worker: torch itself would make another one of it."""
+
+    error: Error
+
+
 class _Batch:
     """A batch with its receipt, on its way out of a worker."""
 
@@ -334,11 +340,14 @@ class _Map(torch_data.Dataset[Any]):
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def __getitems__(self, indices: Sequence[int]) -> Looked:
-        return self._dataset.look(indices)
+    def __getitems__(self, indices: Sequence[int]) -> Looked | _Failed:
+        try:
+            return self._dataset.look(indices)
+        except Error as error:
+            return _Failed(error)
 
-    def __getitem__(self, index: int) -> Looked:
-        return self._dataset.look([index])
+    def __getitem__(self, index: int) -> Looked | _Failed:
+        return self.__getitems__([index])
 
 
 class _Stream(torch_data.IterableDataset[Any]):
@@ -347,13 +356,12 @@ class _Stream(torch_data.IterableDataset[Any]):
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset
 
-    def __iter__(self) -> Iterator[Looked]:
+    def __iter__(self) -> Iterator[Looked | _Failed]:
         looked = getattr(self._dataset, "looked", None)
-        if looked is not None:
-            yield from looked()
-            return
-        for sample in self._dataset:
-            yield _taken_apart(sample)
+        try:
+            yield from looked() if looked is not None else map(_taken_apart, self._dataset)
+        except Error as error:
+            yield _Failed(error)
 
 
 def _taken_apart(sample: Any) -> Looked:
@@ -377,10 +385,14 @@ class _Collate:
     def __init__(self, verifier: DatasetVerifier, collate: Callable[[list[Any]], Any] | None, is_batched: bool) -> None:
         self._verifier, self._collate, self._is_batched = verifier, collate, is_batched
 
-    def __call__(self, looked: Looked | list[Looked]) -> _Batch:
-        parts = [looked] if isinstance(looked, Looked) else looked
-        values = [value for part in parts for value in part.values]
-        receipt = self._verifier.join(part.receipt for part in parts)
+    def __call__(self, looked: Looked | _Failed | list[Looked | _Failed]) -> _Batch | _Failed:
+        parts = [looked] if isinstance(looked, (Looked, _Failed)) else looked
+        failed = next((part for part in parts if isinstance(part, _Failed)), None)
+        if failed is not None:
+            return failed
+        whole = [part for part in parts if isinstance(part, Looked)]
+        values = [value for part in whole for value in part.values]
+        receipt = self._verifier.join(part.receipt for part in whole)
         if not values:
             return _Batch(None, receipt, True)
         if self._collate is not None:
@@ -409,8 +421,10 @@ class _Delivering:
         self.verifier = verifier
 
     def __iter__(self) -> Iterator[Any]:
-        batches: Iterator[_Batch] = super().__iter__()  # type: ignore[misc]
+        batches: Iterator[_Batch | _Failed] = super().__iter__()  # type: ignore[misc]
         for batch in batches:
+            if isinstance(batch, _Failed):
+                raise batch.error
             self.verifier.deliver(batch.receipt)
             if not batch.is_empty:
                 yield batch.values

@@ -393,6 +393,13 @@ pub fn verify_dataset_files(
     py.detach(verify).map(|verified| Verification::of_dataset(&verified)).or_raise(py)
 }
 
+/// Path, source and label of each image of a folder.
+#[pyfunction]
+pub fn list_images(py: Python<'_>, folder: PathBuf) -> PyResult<Vec<(String, String, Option<String>)>> {
+    let images = py.detach(|| sentry::list_images(&folder)).or_raise(py)?;
+    Ok(images.into_iter().map(|image| (image.path, image.source, image.label)).collect())
+}
+
 /// The id of a sample that is known by its path or key.
 #[pyfunction]
 pub fn path_id(path: &str) -> u64 {

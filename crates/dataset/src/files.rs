@@ -15,6 +15,8 @@ use sentry_manifest::{DatasetField, IdRule, MeasuredDataset, ModelPath, ModelTre
 use crate::{DatasetError, Row};
 use layout::{Format, Layout};
 
+pub use images::{ListedImage, list_images};
+
 /// How the samples of a dataset are found. What is not said is found out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReadOptions {

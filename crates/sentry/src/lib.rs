@@ -62,7 +62,10 @@ pub use verify::verify_model;
 
 pub use sentry_bundle::{Bundle, DatasetStatement, Material, Statement, TensorsStatement, uris};
 pub use sentry_cuda::{DeviceBytes, DeviceMemory, DeviceRoom, Gpu, GpuError, Share, Stream};
-pub use sentry_dataset::{Columns, DatasetError, FieldType, FieldValues, Row, Samples, files::ReadOptions};
+pub use sentry_dataset::{
+    Columns, DatasetError, FieldType, FieldValues, Row, Samples,
+    files::{ListedImage, ReadOptions, list_images},
+};
 pub use sentry_hash::lattice::{SampleDigest, path_id};
 pub use sentry_hash::{Algorithm, Backend, Cpu, Digest};
 pub use sentry_load::{

@@ -232,7 +232,7 @@ fn explained(difference: Difference, culprit: Option<Culprit>) -> Difference {
         Some(Culprit::Sure { field, expected }) => {
             Difference { field: Some(field), expected: Some(sentry_manifest::printable(&expected)), found: None, ..difference }
         }
-        Some(Culprit::Likely { field }) => Difference { field: Some(field), ..difference },
+        Some(Culprit::Likely { field }) => Difference { field: Some(field), expected: None, found: None, ..difference },
         None => difference,
     }
 }

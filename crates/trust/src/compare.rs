@@ -50,7 +50,7 @@ pub struct Difference {
     pub source: Option<String>,
     /// The id of a sample in its source.
     pub sample: Option<u64>,
-    /// The field of the sample, or of all samples.
+    /// The field of all samples; or of one, where it is known: with the signed value in `expected` it is sure, without it likely.
     pub field: Option<String>,
     /// What was signed.
     pub expected: Option<String>,
@@ -193,9 +193,10 @@ impl fmt::Display for Difference {
             DifferenceKind::ChangedSource => write!(f, "source \"{source}\" was changed")?,
             DifferenceKind::UnsignedSample => write!(f, "sample {sample} of source \"{source}\" is not signed")?,
             DifferenceKind::MissingSample => write!(f, "sample {sample} of source \"{source}\" is missing")?,
-            DifferenceKind::ChangedSample => match self.field {
-                Some(_) => write!(f, "field \"{field}\" of sample {sample} of source \"{source}\" was changed")?,
-                None => write!(f, "sample {sample} of source \"{source}\" was changed")?,
+            DifferenceKind::ChangedSample => match (&self.field, expected) {
+                (Some(_), Some(_)) => write!(f, "field \"{field}\" of sample {sample} of source \"{source}\" was changed")?,
+                (Some(_), None) => write!(f, "sample {sample} of source \"{source}\" was changed, most likely its field \"{field}\"")?,
+                (None, _) => write!(f, "sample {sample} of source \"{source}\" was changed")?,
             },
             DifferenceKind::ChangedField => write!(f, "field \"{field}\" of all samples was changed")?,
             DifferenceKind::ChangedIds => write!(f, "ids of samples come from elsewhere")?,
@@ -205,6 +206,7 @@ impl fmt::Display for Difference {
         }
         match (expected, found) {
             (Some(expected), Some(found)) => write!(f, ": expected {expected}, found {found}"),
+            (Some(expected), None) => write!(f, ": expected {expected}"),
             _ => Ok(()),
         }
     }

@@ -1,13 +1,14 @@
 //! Folders of images: a file is a sample, a folder its label, and a table beside them may say more.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use arrow_array::RecordBatch;
 use sentry_hash::lattice::path_id;
 use sentry_manifest::record::Value;
 use sentry_manifest::{DatasetField, FoundFile, IdRule, ModelTree, printable};
 
-use super::layout::{Group, is_split};
+use super::layout::{Format, Group, Layout, is_split};
 use super::positioned::{Body, Positioned, unreadable, with_file};
 use super::{SampleFile, Sink, SourceFile, table};
 use crate::{DatasetError, FieldValues, Row, Samples};
@@ -20,6 +21,36 @@ const FILE_NAME: &str = "file_name";
 
 /// Files that one thread reads at a time.
 const PART_FILES: usize = 256;
+
+/// An image of a folder, as it would be signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedImage {
+    /// Its path in the folder, which its id is made of.
+    pub path: String,
+    /// Its source.
+    pub source: String,
+    /// Its label, if it lies in a folder below the split's.
+    pub label: Option<String>,
+}
+
+/// Lists the images of a folder, none of which is read, sorted by source and path.
+///
+/// # Errors
+/// [`DatasetError`], also for a folder of something else.
+pub fn list_images(folder: &Path) -> Result<Vec<ListedImage>, DatasetError> {
+    let layout = Layout::of(&ModelTree::open(folder)?, &[])?;
+    if layout.format != Format::Images {
+        return Err(DatasetError::Layout { reason: format!("this dataset is {}, and no folder of images", layout.format.name()) });
+    }
+    let listed = |group: &Group| {
+        let image = |found: &FoundFile| {
+            let path = found.path.as_str().to_owned();
+            ListedImage { label: label_of(&path), source: group.source.clone(), path }
+        };
+        group.files.iter().map(image).collect::<Vec<_>>()
+    };
+    Ok(layout.groups.iter().flat_map(listed).collect())
+}
 
 /// The images of one source.
 struct Images {

@@ -8,7 +8,7 @@ use sentry_hash::lattice::SampleDigest;
 
 use super::{Field, Kind, MAX_INLINE, Value, encode};
 
-/// Whole numbers that are tried for every field of numbers: classes of labels.
+/// Whole numbers that are tried, also spelled out: classes of labels.
 const CLASSES: std::ops::Range<i64> = -1..4096;
 
 /// The field that differs.
@@ -97,7 +97,7 @@ impl std::fmt::Display for Candidate {
             Self::Null => f.write_str("no value"),
             Self::Number { kind, bytes } => f.write_str(&number_text(kind.name(), bytes).unwrap_or_else(|| format!("{bytes:?}"))),
             Self::Text(text) => write!(f, "{text:?}"),
-            Self::Bytes(bytes) => write!(f, "{bytes:?}"),
+            Self::Bytes(bytes) => write!(f, "b\"{}\"", bytes.escape_ascii()),
         }
     }
 }
@@ -117,8 +117,12 @@ fn candidates(field: &Field<'_>, others: &[Field<'_>]) -> Option<Vec<Candidate>>
         }
         Candidate::Text(text) => {
             found.extend(flipped(text.as_bytes()).filter_map(|bytes| String::from_utf8(bytes).ok()).map(Candidate::Text));
+            found.extend(CLASSES.map(|class| Candidate::Text(class.to_string())));
         }
-        Candidate::Bytes(bytes) => found.extend(flipped(&bytes).map(Candidate::Bytes)),
+        Candidate::Bytes(bytes) => {
+            found.extend(flipped(&bytes).map(Candidate::Bytes));
+            found.extend(CLASSES.map(|class| Candidate::Bytes(class.to_string().into_bytes())));
+        }
     }
     Some(found)
 }
@@ -217,6 +221,12 @@ mod tests {
         let other = pet(&image, 9, "dog");
         assert_eq!(field_that_differs(&pet(&image, 3, "cat"), &signed, &[]), likely());
         assert_eq!(field_that_differs(&pet(&image, 3, "cat"), &signed, &other), sure("name", "\"dog\""));
+    }
+
+    #[test]
+    fn numbers_that_are_spelled_out_are_tried() {
+        let sample = |label| [Field { name: "cls", value: Value::Bytes(label) }, Field { name: "png", value: Value::Bytes(&[7; 300]) }];
+        assert_eq!(field_that_differs(&sample(b"8"), &digest(&sample(b"417")), &[]), sure("cls", "b\"417\""));
     }
 
     #[test]
