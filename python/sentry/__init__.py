@@ -1,4 +1,4 @@
-"""Sign machine-learning models, and verify them as they load.
+"""Sign machine-learning models and datasets, and verify them as they load.
 
     import sentry
 
@@ -9,14 +9,19 @@
     sentry.verify_model(module, "model.sig", trust=trust)    # or a torch module that is in memory
     tensors = sentry.load_model("my-model/", trust=trust)    # or while loading
 
+    sentry.sign_dataset("digits/", key="sentry.key")         # datasets likewise,
+    verifier = sentry.DatasetVerifier("digits/", trust=trust)
+    verifier.check(batch)                                    # each sample before it is trained on
+
 Besides a key, :class:`Certificate` trusts identities that certificates name, and :class:`Policy` a file that says who may sign
 what.
 
 Whatever returns has been verified; whatever is wrong is an exception, a subclass of :class:`Error`. No function looks
 at the command line or the working directory, and importing this starts no thread and imports neither torch nor numpy.
 
-The modules ``sentry.torch``, ``sentry.safetensors``, ``sentry.transformers`` and ``sentry.hub`` stand in for the
-functions of those libraries, and ``sentry.vllm`` is a plugin; each is imported when it is first used.
+The modules ``sentry.torch``, ``sentry.safetensors``, ``sentry.transformers``, ``sentry.hub``, ``sentry.datasets`` and
+``sentry.webdataset`` stand in for the functions of those libraries, and ``sentry.vllm`` is a plugin; each is imported when it is
+first used.
 """
 
 from __future__ import annotations
@@ -26,6 +31,7 @@ import os
 from typing import TYPE_CHECKING
 
 from . import _native
+from ._datasets import DatasetVerifier, FinishedEpoch, Quarantined, Receipt, Source, sign_dataset, verify_dataset
 from ._errors import (
     AlgorithmError,
     CertificateError,
@@ -33,6 +39,7 @@ from ._errors import (
     DeviceError,
     Difference,
     EnvelopeError,
+    EpochError,
     Error,
     FormatError,
     KeyFileError,
@@ -42,6 +49,7 @@ from ._errors import (
     PathError,
     PolicyError,
     PolicyFileError,
+    SampleError,
     SigningError,
     TimestampError,
     UsageError,
@@ -53,17 +61,20 @@ from ._native import VERSION as __version__
 from ._native import Certificate, Policy, PrivateKey, PublicKey, Signature, Verification
 
 if TYPE_CHECKING:
-    from . import hub, safetensors, torch, transformers, vllm
+    from . import datasets, hub, safetensors, torch, transformers, vllm, webdataset
 
 __all__ = [
     "AlgorithmError",
     "Certificate",
     "CertificateError",
     "ChangedError",
+    "DatasetVerifier",
     "DeviceError",
     "Difference",
     "EnvelopeError",
+    "EpochError",
     "Error",
+    "FinishedEpoch",
     "FormatError",
     "KeyFileError",
     "LimitError",
@@ -75,8 +86,12 @@ __all__ = [
     "PolicyFileError",
     "PrivateKey",
     "PublicKey",
+    "Quarantined",
+    "Receipt",
+    "SampleError",
     "Signature",
     "SigningError",
+    "Source",
     "TimestampError",
     "UsageError",
     "Verification",
@@ -84,15 +99,17 @@ __all__ = [
     "VerifiedTensors",
     "__version__",
     "load_model",
+    "sign_dataset",
     "sign_model",
     "verified_folder",
+    "verify_dataset",
     "verify_model",
 ]
 
 if _native.COUNTS_BYTES and os.environ.get("SENTRY_COUNT_BYTES") != "1":
     raise ImportError("this build of sentry was made for a benchmark: it counts bytes instead of hashing them, and verifies nothing")
 
-_ADAPTERS = frozenset({"hub", "safetensors", "torch", "transformers", "vllm"})
+_ADAPTERS = frozenset({"datasets", "hub", "safetensors", "torch", "transformers", "vllm", "webdataset"})
 
 
 def __getattr__(name: str) -> object:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Difference:
-    """One way in which a model is not the signed one.
+    """One way in which a model or a dataset is not the signed one.
 
     Attributes
     ----------
@@ -23,6 +23,8 @@ class Difference:
         First byte and end of the part of the file, if shards were signed.
     tensor
         The tensor.
+    source, sample, field
+        The source of a dataset, the id of a sample in it, and the field of the sample that is wrong.
     expected, found
         What was signed, and what is there.
     message
@@ -33,6 +35,9 @@ class Difference:
     file: str | None
     shard: tuple[int, int] | None
     tensor: str | None
+    source: str | None
+    sample: int | None
+    field: str | None
     expected: str | None
     found: str | None
     message: str
@@ -100,7 +105,7 @@ class VerificationError(Error):
         super().__init__(message, code=code)
         self.differences = differences
         first = differences[0] if differences else None
-        self.artifact = first and (first.tensor or first.file)
+        self.artifact = first and (first.tensor or first.file or first.source)
         self.expected = first and first.expected
         self.found = first and first.found
 
@@ -145,6 +150,14 @@ class PolicyError(VerificationError):
     """The policy asks for other signers, or for something else than what was signed."""
 
 
+class SampleError(VerificationError):
+    """Samples of a dataset are not the signed ones, or their table is not."""
+
+
+class EpochError(VerificationError):
+    """An epoch did not deliver every signed sample, or cannot be gone on with."""
+
+
 def _restore(kind: type[Error], arguments: tuple[object, ...], attributes: dict[str, object]) -> Error:
     error = kind.__new__(kind, *arguments)
     error.__dict__.update(attributes)
@@ -184,6 +197,9 @@ _CLASSES: dict[str, type[VerificationError]] = {
     **dict.fromkeys(("bundle_too_large", "json_too_deep", "chain_too_long", "too_many_resources", "too_deep"), LimitError),
     **dict.fromkeys(("too_many_timestamps", "timestamp_too_long"), LimitError),
     **dict.fromkeys(("safetensors_header_too_large", "safetensors_too_many_tensors"), LimitError),
+    **dict.fromkeys(("dataset_differs", "sample_repeated", "table_differs", "table_state", "table_malformed", "contributor_statement"), SampleError),
+    **dict.fromkeys(("epoch_incomplete", "epoch_state"), EpochError),
+    **dict.fromkeys(("dataset_malformed", "sample_record"), FormatError),
     "index_invalid": FormatError,
     "file_changed_while_read": ChangedError,
     **dict.fromkeys(
@@ -212,7 +228,9 @@ _KEY_CODES = frozenset(
     }
 )
 
-_USAGE_CODES = frozenset({"usage", "weights_unclear", "would_overwrite", "signature_number", "gpu_serial_algorithm"})
+_USAGE_CODES = frozenset(
+    {"usage", "weights_unclear", "would_overwrite", "signature_number", "gpu_serial_algorithm", "dataset_column", "dataset_layout"}
+)
 
 # Element types that a model is often converted to while it is loaded.
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
@@ -225,6 +243,8 @@ _HINTS = {
     "policy_signers": "name all signatures: signature=[...]",
     "method_mismatch": "trust what the signature was made with: sentry.PublicKey or sentry.Certificate",
     "signature_not_found": "name the signature with signature=...",
+    "epoch_incomplete": "finish() comes after the last batch of an epoch, in the process that received them, with the samples of all workers and ranks",
+    "contributor_statement": "give the contributor's signature and whom to trust for it: contributors=[(signature, trust)]",
     "key_encrypted": "give the password: sentry.PrivateKey(path, password=...)",
     "would_overwrite": "choose another file with signature=...",
     "gpu_out_of_memory": "torch keeps freed memory for itself: torch.cuda.empty_cache() gives it back",
@@ -235,13 +255,18 @@ _HINTS = {
 _MOST_LISTED = 20
 
 
-def from_native(
-    code: str, rejected: bool, message: str, differences: list[tuple[str, str | None, tuple[int, int] | None, str | None, str | None, str | None, str]]
-) -> Error:
+# The attributes of a difference, in their order.
+_Described = tuple[
+    str, "str | None", "tuple[int, int] | None", "str | None", "str | None", "int | None", "str | None", "str | None", "str | None", str
+]
+
+
+def from_native(code: str, rejected: bool, message: str, differences: list[_Described]) -> Error:
     """The exception for an error of the native half."""
     found = tuple(Difference(*difference) for difference in differences)
     if len(found) > 1:
-        lines = [f"{len(found)} differences from the signed model", *(str(difference) for difference in found[:_MOST_LISTED])]
+        what = "dataset" if found[0].source is not None or found[0].field is not None else "model"
+        lines = [f"{len(found)} differences from the signed {what}", *(str(difference) for difference in found[:_MOST_LISTED])]
         if len(found) > _MOST_LISTED:
             lines.append(f"and {len(found) - _MOST_LISTED} more")
         message = "\n  ".join(lines)

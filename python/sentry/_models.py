@@ -25,6 +25,18 @@ if TYPE_CHECKING:
 _LARGEST_VERSION = (1 << 53) - 1
 
 
+def check_version(version: int | None) -> None:
+    """Refuse a version that no statement can have.
+
+    Raises
+    ------
+    UsageError
+        It is negative, or more than 2^53 - 1.
+    """
+    if version is not None and not 0 <= version <= _LARGEST_VERSION:
+        raise UsageError(f"a version is a whole number from 0 to 2^53 - 1, not {version}")
+
+
 def sign_model(
     model: Model,
     *,
@@ -93,8 +105,7 @@ def sign_model(
     private = key if isinstance(key, _native.PrivateKey) else _native.PrivateKey(key)
     if certificate is None and (paths(chain) or dangerous_allow_ca_leaf):
         raise UsageError("chain and dangerous_allow_ca_leaf are about a certificate: certificate=...")
-    if version is not None and not 0 <= version <= _LARGEST_VERSION:
-        raise UsageError(f"a version is a whole number from 0 to 2^53 - 1, not {version}")
+    check_version(version)
     signing = Signing(private, certificate, paths(chain), dangerous_allow_ca_leaf, timestamp)
     try:
         if isinstance(model, (str, os.PathLike)):

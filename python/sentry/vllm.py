@@ -28,7 +28,7 @@ from typing import Any
 
 from . import _native
 from ._allocate import Tensor, allocator
-from ._errors import ChangedError, FormatError, UsageError, VerificationError, from_native, printable
+from ._errors import ChangedError, FormatError, UsageError, VerificationError, _Described, from_native, printable
 from ._folder import _folder_of_copies, _system_errors
 from ._models import load_files
 from ._trust import Trust, signatures
@@ -270,13 +270,13 @@ def _check_all_signed(folder: Path, reader: _native.Reader, given: list[Any]) ->
     """Refuse a folder with files that are not signed: vLLM looks for optional ones by their names, such as a chat template."""
     expected = set(reader.names())
     found = {os.path.realpath(path) for path in given or [folder / _DEFAULT_SIGNATURE]}
-    different: list[tuple[str, str | None, tuple[int, int] | None, str | None, str | None, str | None, str]] = []
+    different: list[_Described] = []
     for name in sorted(_names(folder)):
         is_signature = os.path.realpath(folder / name) in found
         if name not in expected and not is_signature:
-            different.append(("unsigned_file", name, None, None, None, None, f'"{printable(name)}" is not signed'))
+            different.append(("unsigned_file", name, None, None, None, None, None, None, None, f'"{printable(name)}" is not signed'))
     if different:
-        raise from_native("model_differs", True, different[0][6], different)
+        raise from_native("model_differs", True, different[0][-1], different)
 
 
 def _names(folder: Path) -> Iterator[str]:

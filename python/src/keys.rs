@@ -30,11 +30,18 @@ use crate::trust::Paths;
 pub struct PublicKey {
     key: sentry::PublicKey,
     timestamps: Option<TimestampAuthorities>,
+    /// Where the authorities were read from, for other processes.
+    timestamp_roots: Option<Vec<PathBuf>>,
 }
 
 impl PublicKey {
     fn new_plain(key: sentry::PublicKey) -> Self {
-        Self { key, timestamps: None }
+        Self { key, timestamps: None, timestamp_roots: None }
+    }
+
+    fn with_timestamps(py: Python<'_>, key: sentry::PublicKey, timestamp_roots: Option<Vec<PathBuf>>) -> PyResult<Self> {
+        let read = || timestamp_roots.as_ref().map(|paths| read_timestamp_authorities(paths)).transpose();
+        Ok(Self { timestamps: py.detach(read).or_raise(py)?, key, timestamp_roots })
     }
 
     pub fn trust(&self) -> TrustedKey<'_> {
@@ -53,8 +60,17 @@ impl PublicKey {
     fn new(py: Python<'_>, path: PathBuf, timestamp_roots: Option<Paths>) -> PyResult<Self> {
         let timestamp_roots = timestamp_roots.map(Vec::from);
         let key = py.detach(|| read_public_key(&path)).or_raise(py)?;
-        let timestamps = py.detach(|| timestamp_roots.map(|paths| read_timestamp_authorities(&paths)).transpose()).or_raise(py)?;
-        Ok(Self { key, timestamps })
+        Self::with_timestamps(py, key, timestamp_roots)
+    }
+
+    /// A key as another process had it.
+    #[staticmethod]
+    fn _restore(py: Python<'_>, pem: &str, timestamp_roots: Option<Vec<PathBuf>>) -> PyResult<Self> {
+        Self::with_timestamps(py, sentry::PublicKey::from_pem(pem.as_bytes()).or_raise(py)?, timestamp_roots)
+    }
+
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (&str, Option<Vec<PathBuf>>))> {
+        Ok((py.get_type::<Self>().getattr("_restore")?, (self.pem(), self.timestamp_roots.clone())))
     }
 
     /// A key from the text of a PEM file.

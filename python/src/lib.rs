@@ -25,7 +25,7 @@ mod _native {
     #[pymodule_export]
     use super::results::{Signature, Verification};
     #[pymodule_export]
-    use super::samples::{Epoch, Receipt, SampleChecker, path_id};
+    use super::samples::{Epoch, Receipt, SampleChecker, SampleCollector, path_id, sign_dataset_files, verify_dataset_files};
     #[pymodule_export]
     use super::tensors::{TensorDigests, TensorsCheck};
     #[pymodule_export]

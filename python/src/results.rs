@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use pyo3::prelude::*;
-use sentry::{DatasetStatement, Model, ModelInMemory, ModelStatement, Signed, SignedTensors, Statement, Verified};
+use sentry::{
+    DatasetStatement, Model, ModelInMemory, ModelPath, ModelStatement, Signed, SignedTensors, Statement, Verified, VerifiedDataset,
+};
 
 /// What was verified. It exists only if everything it names has been checked; a failure is an exception.
 #[pyclass(frozen, get_all, module = "sentry")]
@@ -30,6 +32,8 @@ pub struct Verification {
     files: usize,
     /// Tensors whose bytes were checked against a digest of their own.
     tensors: usize,
+    /// Samples of a dataset that were checked.
+    samples: u64,
     /// Bytes that were read and hashed.
     bytes: u64,
     /// How each loaded file was checked: ``"tensors"`` and ``"blake3"`` are digests that Sentry adds to a signature, others the
@@ -38,7 +42,7 @@ pub struct Verification {
     /// How many bytes of tensors were read in which way: ``"page cache"``, and around it ``"io_uring"``, ``"O_DIRECT"`` or
     /// ``"cuFile"``. Empty unless tensors were loaded.
     read_by: BTreeMap<String, u64>,
-    /// Files that lie in the model and are not signed, which the caller allowed.
+    /// Files that lie in the model and are not signed, which the caller allowed; in a dataset those that hold no samples.
     unsigned_files: Vec<String>,
     /// Names in the module that are not signed and share the memory of a tensor that is, such as tied weights.
     aliases: Vec<String>,
@@ -81,6 +85,7 @@ impl Verification {
             payload_sha256: verified.payload_sha256().to_hex(),
             files: extent.files,
             tensors: extent.tensors,
+            samples: 0,
             bytes: extent.bytes,
             checked_by: extent.checked_by,
             read_by: extent.read_by,
@@ -100,6 +105,17 @@ impl Verification {
     pub fn of_statement(statement: &Verified<DatasetStatement>) -> Self {
         let manifest = &statement.value().manifest;
         Self::new(statement, manifest.name(), manifest.version(), Extent::default())
+    }
+
+    /// A dataset in files.
+    pub fn of_dataset(verified: &VerifiedDataset) -> Self {
+        let manifest = &verified.dataset.value().statement().manifest;
+        let extent = Extent { bytes: verified.bytes, ..Extent::default() };
+        Self {
+            samples: manifest.whole().count(),
+            unsigned_files: verified.others.iter().map(ToString::to_string).collect(),
+            ..Self::new(&verified.dataset, manifest.name(), manifest.version(), extent)
+        }
     }
 
     /// A model on disk.
@@ -136,6 +152,8 @@ pub struct Signature {
     files: usize,
     /// Tensors that are covered by a digest of their own.
     tensors: usize,
+    /// Samples of a dataset.
+    samples: u64,
     /// Bytes that were hashed.
     bytes: u64,
     /// What other readers of the format cannot do with this signature.
@@ -160,8 +178,24 @@ impl Signature {
             version: *version,
             files: manifest.paths().len(),
             tensors: manifest.tensors(),
+            samples: 0,
             bytes: signed.bytes,
             notes: signed.notes.clone(),
+        }
+    }
+
+    /// Of a dataset; `others` are its files without samples.
+    pub fn of_dataset(statement: &DatasetStatement, path: String, bytes: u64, others: &[ModelPath]) -> Self {
+        let manifest = &statement.manifest;
+        Self {
+            path,
+            subject: manifest.name().to_owned(),
+            version: manifest.version(),
+            files: 0,
+            tensors: 0,
+            samples: manifest.whole().count(),
+            bytes,
+            notes: others.iter().map(|path| format!("{path} holds no samples: the signature says nothing of it")).collect(),
         }
     }
 
@@ -174,6 +208,7 @@ impl Signature {
             version: statement.version,
             files: 0,
             tensors: statement.manifest().tensors().len(),
+            samples: 0,
             bytes,
             notes: Vec::new(),
         }

@@ -8,12 +8,15 @@ use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::types::{PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyInt, PyList, PyMemoryView, PyString, PyTuple};
 use sentry::record::{Field, Value};
-use sentry::{DatasetStatement, Dtype, Error, FieldType, FieldValues, IdRule, Looked, Samples, Verified};
+use sentry::{
+    DatasetField, DatasetSignOptions, DatasetStatement, DatasetVerifyOptions, Dtype, Error, FieldType, FieldValues, IdRule, Looked,
+    ReadOptions, Samples, Verified,
+};
 
 use crate::errors::{OrRaise, usage};
 use crate::memory::TensorBytes;
-use crate::results::Verification;
-use crate::trust::Trust;
+use crate::results::{Signature, Verification};
+use crate::trust::{Signing, Trust};
 
 /// Deepest nesting of a value from Python.
 const MAX_DEPTH: usize = 32;
@@ -138,6 +141,19 @@ impl SampleChecker {
         receipt(py, py.detach(look).or_raise(py)?, keep_back)
     }
 
+    /// Looks at samples that are the rows of an Arrow stream; there are ids for them unless those are a column.
+    fn look_at_stream(
+        &self,
+        py: Python<'_>,
+        source: &str,
+        ids: Option<Vec<u64>>,
+        stream: PyBackedBytes,
+        keep_back: bool,
+    ) -> PyResult<(Receipt, Vec<(usize, String)>)> {
+        let looked = py.detach(|| sentry::look_at_stream(&self.0, source, ids.as_deref(), &stream)).or_raise(py)?;
+        receipt(py, looked, keep_back)
+    }
+
     /// A receipt of no sample.
     fn receipt(&self) -> Receipt {
         Receipt(sentry::Receipt::empty(&self.0))
@@ -242,6 +258,139 @@ impl Epoch {
     fn lock(&self) -> std::sync::MutexGuard<'_, sentry::Epoch> {
         self.epoch.lock().expect("no thread panics while it holds this lock")
     }
+}
+
+/// Samples that are going to be signed.
+#[pyclass(frozen, module = "sentry._native")]
+pub struct SampleCollector(Mutex<Option<sentry::SampleCollector>>);
+
+#[pymethods]
+impl SampleCollector {
+    /// `ids` is `column NAME`, `path` or `ordinal`; by default a column `id`, or the number of the row.
+    #[new]
+    #[pyo3(signature = (ids=None))]
+    fn new(py: Python<'_>, ids: Option<&str>) -> PyResult<Self> {
+        let rule = match ids {
+            None => None,
+            Some("path") => Some(IdRule::Path),
+            Some("ordinal") => Some(IdRule::Ordinal),
+            Some(text) => match text.strip_prefix("column ") {
+                Some(name) => Some(IdRule::Column(name.to_owned())),
+                None => return Err(usage(py, format!("ids are \"column NAME\", \"path\" or \"ordinal\", not {text:?}"))),
+            },
+        };
+        Ok(Self(Mutex::new(Some(sentry::SampleCollector::new(rule)))))
+    }
+
+    /// Adds samples, whose fields have these names, types and values; their ids are the next numbers, if there are none.
+    fn add(
+        &self,
+        py: Python<'_>,
+        source: &str,
+        count: usize,
+        ids: Option<Vec<u64>>,
+        fields: Vec<(String, String, Column<'_>)>,
+    ) -> PyResult<()> {
+        let (mut columns, mut described) = (Vec::new(), Vec::new());
+        for (name, arrow_type, column) in fields {
+            columns.push((name.clone(), OwnedColumn::new(py, &name, column, Some(&FieldType::parse(&arrow_type)))?));
+            described.push(DatasetField { name, arrow_type });
+        }
+        described.sort_unstable_by(|one, other| one.name.as_bytes().cmp(other.name.as_bytes()));
+        let add = || {
+            let fields = columns.iter().map(|(name, column)| (name.as_str(), column.values())).collect();
+            self.with(|collector| collector.add(source, &described, ids.as_deref(), &Samples::new(count, fields)?))
+        };
+        py.detach(add).or_raise(py)
+    }
+
+    /// Adds the rows of an Arrow stream.
+    fn add_stream(&self, py: Python<'_>, source: &str, source_column: Option<&str>, stream: PyBackedBytes) -> PyResult<()> {
+        py.detach(|| self.with(|collector| collector.add_stream(source, source_column, &stream))).or_raise(py)
+    }
+
+    /// Signs them, and writes the signature with its tables. Nothing can be added afterwards.
+    #[pyo3(signature = (signing, *, signature, name, version, tables, contributors))]
+    #[allow(clippy::too_many_arguments, reason = "the options of one call, by name in Python")]
+    fn sign(
+        &self,
+        py: Python<'_>,
+        signing: Signing,
+        signature: PathBuf,
+        name: String,
+        version: Option<u64>,
+        tables: bool,
+        contributors: Vec<(PathBuf, Trust)>,
+    ) -> PyResult<Signature> {
+        let sign = || {
+            let collector = self.0.lock().expect("no thread panics while it holds this lock").take();
+            let measured = collector.ok_or(Error::Options { reason: "these samples were signed before" })?.finish()?;
+            let contributors = read_contributors(&contributors)?;
+            let options = DatasetSignOptions {
+                signature: Some(signature.clone()),
+                name: Some(name),
+                version,
+                tables,
+                timestamp: signing.timestamp.clone(),
+                ..DatasetSignOptions::default()
+            };
+            let statement = signing.with_signer(|signer| sentry::sign_samples(&measured, signer, &contributors, &options))?;
+            Ok::<_, Error>(Signature::of_dataset(&statement, signature.display().to_string(), 0, &[]))
+        };
+        py.detach(sign).or_raise(py)
+    }
+}
+
+impl SampleCollector {
+    fn with<T>(&self, add: impl FnOnce(&mut sentry::SampleCollector) -> Result<T, Error>) -> Result<T, Error> {
+        let mut collector = self.0.lock().expect("no thread panics while it holds this lock");
+        add(collector.as_mut().ok_or(Error::Options { reason: "these samples were signed before" })?)
+    }
+}
+
+/// Signs the samples of a folder or a file.
+#[pyfunction]
+#[allow(clippy::too_many_arguments, reason = "the options of one call, by name in Python")]
+#[pyo3(signature = (dataset, signing, *, signature, name, version, id, source, tables, contributors))]
+pub fn sign_dataset_files(
+    py: Python<'_>,
+    dataset: PathBuf,
+    signing: Signing,
+    signature: Option<PathBuf>,
+    name: Option<String>,
+    version: Option<u64>,
+    id: Option<String>,
+    source: Option<String>,
+    tables: bool,
+    contributors: Vec<(PathBuf, Trust)>,
+) -> PyResult<Signature> {
+    let read = ReadOptions { ids: id.map(IdRule::Column), source_column: source, fields: None };
+    let options = DatasetSignOptions { signature, name, version, read, tables, timestamp: signing.timestamp.clone() };
+    let sign = || {
+        let contributors = read_contributors(&contributors)?;
+        let signed = signing.with_signer(|signer| sentry::sign_dataset(&dataset, signer, &contributors, &options, &()))?;
+        Ok::<_, Error>(Signature::of_dataset(&signed.statement, signed.signature.display().to_string(), signed.bytes, &signed.others))
+    };
+    py.detach(sign).or_raise(py)
+}
+
+/// Verifies all samples of a folder or a file.
+#[pyfunction]
+#[pyo3(signature = (dataset, trust, *, signatures, source, contributors))]
+pub fn verify_dataset_files(
+    py: Python<'_>,
+    dataset: PathBuf,
+    trust: Trust,
+    signatures: Vec<PathBuf>,
+    source: Option<String>,
+    contributors: Vec<(PathBuf, Trust)>,
+) -> PyResult<Verification> {
+    let options = DatasetVerifyOptions { signatures, source_column: source };
+    let verify = || {
+        let contributors = read_contributors(&contributors)?;
+        sentry::verify_dataset(&dataset, &*trust.verifier(Some(&dataset))?, &contributors, &options, &())
+    };
+    py.detach(verify).map(|verified| Verification::of_dataset(&verified)).or_raise(py)
 }
 
 /// The id of a sample that is known by its path or key.
@@ -380,7 +529,7 @@ fn plain(value: &Bound<'_, PyAny>, expected: &FieldType, depth: usize, place: &d
     }
     if value.is_instance_of::<PyBytes>() || value.is_instance_of::<PyByteArray>() {
         return match expected {
-            FieldType::Bytes | FieldType::Any => value.extract().map(Plain::Bytes),
+            FieldType::Bytes | FieldType::Any => value.extract().map(Plain::Bytes).map_err(Into::into),
             _ => Err(unfit()),
         };
     }

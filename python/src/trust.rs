@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use sentry::{
     ArtifactName, CertificateSigner, Error, ExpectedName, Signer, SubjectName, TrustedCertificates, Verifier, default_artifact_name,
     read_certificate_signer, read_policy, read_roots, read_timestamp_authorities,
@@ -54,6 +55,17 @@ impl From<Paths> for Vec<PathBuf> {
 pub struct Certificate {
     trusted: TrustedCertificates,
     description: String,
+    /// As it was made, for other processes.
+    arguments: CertificateArguments,
+}
+
+#[derive(Clone)]
+struct CertificateArguments {
+    roots: Vec<PathBuf>,
+    identity: Option<String>,
+    any_identity: bool,
+    timestamp_roots: Option<Vec<PathBuf>>,
+    dangerous_allow_ca_leaf: bool,
 }
 
 #[pymethods]
@@ -68,6 +80,13 @@ impl Certificate {
         timestamp_roots: Option<Paths>,
         dangerous_allow_ca_leaf: bool,
     ) -> PyResult<Self> {
+        let arguments = CertificateArguments {
+            roots: roots.into(),
+            identity: identity.clone(),
+            any_identity,
+            timestamp_roots: timestamp_roots.map(Vec::from),
+            dangerous_allow_ca_leaf,
+        };
         let (name, description) = match (identity, any_identity) {
             (Some(text), false) => {
                 let name: SubjectName = text.parse().map_err(|error| usage(py, format!("{error}")))?;
@@ -76,15 +95,24 @@ impl Certificate {
             (None, true) => (ExpectedName::Any, "any identity".to_owned()),
             _ => return Err(usage(py, "say whom the certificate must name: either identity=... or any_identity=True")),
         };
-        let (roots, timestamps) = (Vec::from(roots), timestamp_roots.map(Vec::from));
-        let mut trusted = TrustedCertificates::new(py.detach(|| read_roots(&roots)).or_raise(py)?, name);
-        if let Some(paths) = timestamps {
-            trusted = trusted.with_timestamps(py.detach(|| read_timestamp_authorities(&paths)).or_raise(py)?);
+        let mut trusted = TrustedCertificates::new(py.detach(|| read_roots(&arguments.roots)).or_raise(py)?, name);
+        if let Some(paths) = &arguments.timestamp_roots {
+            trusted = trusted.with_timestamps(py.detach(|| read_timestamp_authorities(paths)).or_raise(py)?);
         }
         if dangerous_allow_ca_leaf {
             trusted = trusted.dangerous().allow_authority_leaf();
         }
-        Ok(Self { trusted, description })
+        Ok(Self { trusted, description, arguments })
+    }
+
+    fn __getnewargs_ex__<'py>(&self, py: Python<'py>) -> PyResult<((Vec<PathBuf>,), Bound<'py, PyDict>)> {
+        let CertificateArguments { roots, identity, any_identity, timestamp_roots, dangerous_allow_ca_leaf } = self.arguments.clone();
+        let named = PyDict::new(py);
+        named.set_item("identity", identity)?;
+        named.set_item("any_identity", any_identity)?;
+        named.set_item("timestamp_roots", timestamp_roots)?;
+        named.set_item("dangerous_allow_ca_leaf", dangerous_allow_ca_leaf)?;
+        Ok(((roots,), named))
     }
 
     fn __repr__(&self) -> String {
@@ -120,6 +148,12 @@ impl Policy {
     fn new(py: Python<'_>, path: PathBuf, artifact: Option<&str>) -> PyResult<Self> {
         let artifact = artifact.map(|name| parse_artifact(py, name)).transpose()?;
         Ok(Self { policy: py.detach(|| read_policy(&path)).or_raise(py)?, artifact, path })
+    }
+
+    fn __getnewargs_ex__<'py>(&self, py: Python<'py>) -> PyResult<((PathBuf,), Bound<'py, PyDict>)> {
+        let named = PyDict::new(py);
+        named.set_item("artifact", self.artifact())?;
+        Ok(((self.path.clone(),), named))
     }
 
     /// What the policy calls the model, if that was said.

@@ -1,11 +1,15 @@
 //! The grammar of the command line.
 
+mod dataset;
+
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use sentry::{Algorithm, Device, KeyAlgorithm, Reading, default_signature_path, signature_paths};
 
-/// Sign machine-learning models, and verify them.
+pub use dataset::{Contributors, Dataset, DatasetCommand, DatasetDiff, DatasetInspect, DatasetSign, DatasetUpdate, DatasetVerify};
+
+/// Sign machine-learning models and datasets, and verify them.
 ///
 /// A publisher signs once: sentry keygen, then sentry sign MODEL --key sentry.key. Everyone who uses the
 /// model checks it: sentry verify MODEL --key sentry.pub. Exit codes: 0 verified, 1 rejected, 2 could not check.
@@ -28,6 +32,7 @@ pub enum Command {
     Hash(Hash),
     Inspect(Inspect),
     Diff(Diff),
+    Dataset(Dataset),
     Policy(Policy),
     Doctor(Doctor),
     Bench(Bench),
@@ -48,13 +53,18 @@ impl Command {
             | Self::Policy(Policy { command: PolicyCommand::Check(PolicyCheck { json, .. }) })
             | Self::Doctor(Doctor { json, .. })
             | Self::Bench(Bench { command: BenchCommand::Gpu(BenchGpu { json, .. }) }) => *json,
+            Self::Dataset(Dataset { command }) => command.wants_json(),
             Self::Keygen(_) | Self::Completions(_) | Self::Man(_) => false,
         }
     }
 
     /// Whether an error can be a verdict on the artifact; other commands only fail to do what they are asked.
     pub fn gives_verdict(&self) -> bool {
-        matches!(self, Self::Sign(_) | Self::Verify(_) | Self::Load(_) | Self::Policy(_))
+        match self {
+            Self::Sign(_) | Self::Verify(_) | Self::Load(_) | Self::Policy(_) => true,
+            Self::Dataset(Dataset { command }) => command.gives_verdict(),
+            _ => false,
+        }
     }
 
     /// One of the signatures that were given, by its number from 1.
@@ -62,6 +72,9 @@ impl Command {
         match self {
             Self::Verify(Verify { signed, .. }) | Self::Load(Load { signed, .. }) => {
                 signed.signature_paths().into_iter().nth(number.checked_sub(1)?)
+            }
+            Self::Dataset(Dataset { command: DatasetCommand::Verify(verify) }) => {
+                verify.signature_paths().into_iter().nth(number.checked_sub(1)?)
             }
             _ => None,
         }
@@ -71,16 +84,18 @@ impl Command {
     pub fn subject(&self) -> Subject {
         let (artifact, signature) = match self {
             Self::Sign(arguments) => (Some(&arguments.model), Some(arguments.signature_path())),
-            Self::Verify(Verify { signed, .. }) | Self::Load(Load { signed, .. }) => (Some(&signed.model), only(signed.signature_paths())),
+            Self::Verify(Verify { signed, .. }) | Self::Load(Load { signed, .. }) => (Some(&signed.path), only(signed.signature_paths())),
             Self::Hash(Hash { model, .. }) => (Some(model), None),
             Self::Diff(Diff { signature, model, .. }) => (Some(model), Some(signature.clone())),
             Self::Inspect(Inspect { signature, .. }) => (None, Some(signature.clone())),
             Self::Doctor(Doctor { model, .. }) => (model.as_ref(), None),
+            Self::Dataset(Dataset { command }) => command.subject(),
             Self::Policy(_) | Self::Bench(_) | Self::Keygen(_) | Self::Completions(_) | Self::Man(_) => (None, None),
         };
         let failure = match self {
             Self::Verify(_) | Self::Load(_) | Self::Policy(_) => None,
-            Self::Sign(_) => Some("not signed"),
+            Self::Dataset(Dataset { command: DatasetCommand::Verify(_) }) => None,
+            Self::Sign(_) | Self::Dataset(Dataset { command: DatasetCommand::Sign(_) | DatasetCommand::Update(_) }) => Some("not signed"),
             _ => Some("error"),
         };
         Subject { artifact: artifact.cloned(), signature, failure }
@@ -113,10 +128,10 @@ impl Sign {
     }
 }
 
-impl SignedModel {
+impl SignedArtifact {
     /// Where the signatures are, named or not; at least one.
     pub fn signature_paths(&self) -> Vec<PathBuf> {
-        signature_paths(&self.model, &self.signature)
+        signature_paths(&self.path, &self.signature)
     }
 }
 
@@ -144,9 +159,8 @@ pub struct Sign {
     /// The model's directory or file
     #[arg(value_name = "PATH")]
     pub model: PathBuf,
-    /// Private key: PEM, PKCS#8 (encrypted too) or SEC1
-    #[arg(long, value_name = "KEY")]
-    pub key: PathBuf,
+    #[command(flatten)]
+    pub signer: SignerArguments,
     /// Where to write the signature [default: model.sig in a directory, NAME.sig beside a file]
     #[arg(long, value_name = "FILE")]
     pub signature: Option<PathBuf>,
@@ -165,6 +179,23 @@ pub struct Sign {
     /// Record the model's version, a whole number
     #[arg(long, value_name = "N")]
     pub artifact_version: Option<u64>,
+    /// Add no digests of tensors and no BLAKE3 digests of files
+    #[arg(long)]
+    pub no_annotations: bool,
+    /// Print one JSON document on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// With what to sign
+#[derive(Args)]
+pub struct SignerArguments {
+    /// Private key: PEM, PKCS#8 (encrypted too) or SEC1
+    #[arg(long, value_name = "KEY")]
+    pub key: PathBuf,
+    /// Read the private key's password from this file [default: $SENTRY_KEY_PASSWORD, else a prompt]
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
     /// The key's certificate: PEM, the certificates of those who issued it may follow in the same file
     #[arg(long, value_name = "PEM")]
     pub certificate: Option<PathBuf>,
@@ -177,15 +208,6 @@ pub struct Sign {
     /// Have the signature timestamped by the authority at this address (RFC 3161)
     #[arg(long, value_name = "URL")]
     pub timestamp: Option<String>,
-    /// Add no digests of tensors and no BLAKE3 digests of files
-    #[arg(long)]
-    pub no_annotations: bool,
-    /// Read the private key's password from this file [default: $SENTRY_KEY_PASSWORD, else a prompt]
-    #[arg(long, value_name = "FILE")]
-    pub password_file: Option<PathBuf>,
-    /// Print one JSON document on standard output
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// Verify a model against its signature and those whom you trust: a key, certificates, or a policy
@@ -193,7 +215,7 @@ pub struct Sign {
 #[command(after_help = "Exit codes: 0 verified, 1 rejected, 2 could not check.")]
 pub struct Verify {
     #[command(flatten)]
-    pub signed: SignedModel,
+    pub signed: SignedArtifact,
     /// Leave out this file or folder, which is not signed; may be given several times
     #[arg(long, value_name = "PATH")]
     pub ignore: Vec<PathBuf>,
@@ -213,7 +235,7 @@ pub struct Verify {
 #[command(after_help = "Exit codes: 0 loaded and verified, 1 rejected, 2 could not load.")]
 pub struct Load {
     #[command(flatten)]
-    pub signed: SignedModel,
+    pub signed: SignedArtifact,
     /// Where to load to: cpu, cuda (or cuda:N), or auto for a GPU where there is one
     #[arg(long, value_name = "DEVICE", default_value_t = Device::Auto)]
     pub device: Device,
@@ -231,15 +253,15 @@ pub struct Load {
     pub json: bool,
 }
 
-/// A model, whom to trust for it, and its signatures
+/// A model or dataset, whom to trust for it, and its signatures
 #[derive(Args)]
 #[command(group = ArgGroup::new("trusted").args(["key", "certificate_root", "policy"]).required(true))]
 // `requires` alone would be waived where `certificate_root` conflicts with what is given.
 #[command(group = ArgGroup::new("whom").args(["identity", "any_identity"]).requires("certificate_root").conflicts_with_all(["key", "policy"]))]
-pub struct SignedModel {
-    /// The model's directory or file
+pub struct SignedArtifact {
+    /// The directory or file
     #[arg(value_name = "PATH")]
-    pub model: PathBuf,
+    pub path: PathBuf,
     /// The public key of the signer whom you trust: PEM
     #[arg(long, value_name = "PUB")]
     pub key: Option<PathBuf>,
@@ -261,10 +283,11 @@ pub struct SignedModel {
     /// The policy that says who may sign what
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
-    /// What the policy calls the model [default: the last part of PATH, or the repository of a hub cache]
+    /// What the policy calls it [default: the last part of PATH, or the repository of a hub cache]
     #[arg(long, value_name = "NAME", requires = "policy", conflicts_with_all = ["key", "certificate_root"])]
     pub artifact: Option<String>,
-    /// The signature [default: model.sig in a directory, NAME.sig beside a file]; several for a policy that asks for them
+    /// The signature [default: model.sig (of a dataset dataset.sig) in a directory, NAME.sig beside a file]; several for a policy that asks
+    /// for them
     #[arg(long, value_name = "FILE")]
     pub signature: Vec<PathBuf>,
 }

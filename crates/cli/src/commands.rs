@@ -1,6 +1,7 @@
 //! One file a command: arguments in, library call, report out.
 
 pub mod bench;
+pub mod dataset;
 pub mod diff;
 pub mod doctor;
 pub mod hash;

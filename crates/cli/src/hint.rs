@@ -3,7 +3,7 @@
 
 use sentry::{DifferenceKind, Error};
 
-use crate::args::Command;
+use crate::args::{Command, Dataset, DatasetCommand};
 
 /// The hint for an error, where there is something to do.
 pub fn hint(command: &Command, error: &Error) -> Option<&'static str> {
@@ -13,7 +13,27 @@ pub fn hint(command: &Command, error: &Error) -> Option<&'static str> {
         Command::Verify(_) | Command::Load(_) => verifying(code, error),
         Command::Inspect(_) | Command::Diff(_) => reading_signature(code),
         Command::Hash(_) | Command::Bench(_) => hashing(code),
+        Command::Dataset(Dataset { command }) => dataset(command, code, error),
         _ => None,
+    }
+}
+
+fn dataset(command: &DatasetCommand, code: &str, error: &Error) -> Option<&'static str> {
+    match (command, code) {
+        (DatasetCommand::Verify(_), "dataset_differs") => Some("do not train on this dataset; fetch it again from its publisher"),
+        (DatasetCommand::Verify(_), "table_differs" | "table_malformed") => Some("fetch the table again: it lies beside the signature"),
+        (DatasetCommand::Verify(_), "table_state") => Some("do not use this dataset: its signature blesses two different contents"),
+        (DatasetCommand::Verify(_), "signature_not_found") => {
+            Some("name the signature with --signature; a publisher makes one with: sentry dataset sign")
+        }
+        (DatasetCommand::Verify(_), "contributor_statement") => {
+            Some("give the contributor's signature and key: --contributor, --contributor-key")
+        }
+        (DatasetCommand::Verify(_), code) => verifying(code, error),
+        (DatasetCommand::Sign(_) | DatasetCommand::Update(_), "dataset_column") => Some("choose the column with --id or --source"),
+        (DatasetCommand::Sign(_), "sample_repeated") => Some("choose a column of unique ids with --id"),
+        (DatasetCommand::Sign(_) | DatasetCommand::Update(_), code) => signing(code),
+        (DatasetCommand::Diff(_) | DatasetCommand::Inspect(_), code) => reading_signature(code),
     }
 }
 

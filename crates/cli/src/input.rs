@@ -4,13 +4,28 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use sentry::{Error, KeyError, PrivateKey, printable_path, read_small_file};
+use sentry::{Error, KeyError, PrivateKey, PublicKey, Signer, printable_path, read_certificate_signer, read_small_file};
 use zeroize::Zeroizing;
+
+use crate::args::SignerArguments;
 
 /// Environment variable with the private key's password.
 const PASSWORD_VARIABLE: &str = "SENTRY_KEY_PASSWORD";
 
-pub fn private_key(path: &Path, password_file: Option<&Path>) -> anyhow::Result<PrivateKey> {
+/// Calls `sign` with the signer that was named, and its public key; gives the fingerprint of that as well.
+pub fn with_signer<T>(
+    arguments: &SignerArguments,
+    sign: impl FnOnce(&dyn Signer, &PublicKey) -> anyhow::Result<T>,
+) -> anyhow::Result<(T, String)> {
+    let key = private_key(&arguments.key, arguments.password_file.as_deref())?;
+    let signed = match &arguments.certificate {
+        Some(certificate) => sign(&read_certificate_signer(&key, certificate, &arguments.chain, arguments.allow_ca_leaf)?, key.public()),
+        None => sign(&key, key.public()),
+    }?;
+    Ok((signed, key.public().fingerprint().to_owned()))
+}
+
+fn private_key(path: &Path, password_file: Option<&Path>) -> anyhow::Result<PrivateKey> {
     let text = read_small_file(path, "read the private key")?;
     let key_file = |source| Error::KeyFile { path: path.to_owned(), source };
     match PrivateKey::from_pem(&text, None) {

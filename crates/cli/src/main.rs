@@ -1,4 +1,4 @@
-//! `sentry`: sign machine-learning models and verify them.
+//! `sentry`: sign machine-learning models and datasets, and verify them.
 //!
 //! This file maps results to exit codes; `args` is the grammar, `commands` has a file a command, `output` is
 //! everything that is printed.
@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         Command::Hash(arguments) => commands::hash::run(arguments, &output),
         Command::Inspect(arguments) => commands::inspect::run(arguments, &output),
         Command::Diff(arguments) => commands::diff::run(arguments, &output),
+        Command::Dataset(arguments) => commands::dataset::run(&arguments.command, &output),
         Command::Policy(arguments) => commands::policy::run(&arguments.command, &output),
         Command::Doctor(arguments) => commands::doctor::run(arguments, &output),
         Command::Bench(arguments) => commands::bench::run(&arguments.command, &output),

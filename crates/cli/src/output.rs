@@ -133,7 +133,8 @@ pub fn difference_json(difference: &Difference) -> Value {
 
 /// All differences, a line each, up to a number that a person can read.
 fn difference_list(differences: &[Difference]) -> String {
-    let mut text = format!("{} differences from the signed model", differences.len());
+    let what = if differences[0].source.is_some() || differences[0].field.is_some() { "dataset" } else { "model" };
+    let mut text = format!("{} differences from the signed {what}", differences.len());
     for difference in differences.iter().take(MOST_DIFFERENCES) {
         text.push_str(&format!("\n  {difference}"));
     }

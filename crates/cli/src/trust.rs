@@ -6,7 +6,7 @@ use sentry::{
     read_policy, read_public_key, read_roots, read_timestamp_authorities,
 };
 
-use crate::args::SignedModel;
+use crate::args::SignedArtifact;
 
 /// Trust as it was asked for, with the keys and certificates that were read for it.
 pub enum Trust {
@@ -16,14 +16,14 @@ pub enum Trust {
 }
 
 impl Trust {
-    pub fn read(arguments: &SignedModel) -> anyhow::Result<Self> {
+    pub fn read(arguments: &SignedArtifact) -> anyhow::Result<Self> {
         // The grammar refuses these too; what it might let pass would be a check that was asked for and not made.
         let names_someone = arguments.identity.is_some() || arguments.any_identity || arguments.allow_ca_leaf;
         if names_someone && arguments.certificate_root.is_empty() {
             bail!("--identity, --any-identity and --allow-ca-leaf are about certificates: they go with --certificate-root");
         }
         if arguments.artifact.is_some() && arguments.policy.is_none() {
-            bail!("--artifact is what a policy calls the model: it goes with --policy");
+            bail!("--artifact is what a policy calls the artifact: it goes with --policy");
         }
         let timestamps = match &arguments.timestamp_root[..] {
             [] => None,
@@ -35,7 +35,7 @@ impl Trust {
         if let Some(policy) = &arguments.policy {
             let artifact = match &arguments.artifact {
                 Some(name) => name.parse().context("--artifact")?,
-                None => default_artifact_name(&arguments.model)?,
+                None => default_artifact_name(&arguments.path)?,
             };
             return Ok(Self::Policy { policy: read_policy(policy)?, artifact });
         }

@@ -16,8 +16,10 @@ mod error;
 mod field_type;
 pub mod files;
 mod samples;
+mod stream;
 
 pub use columns::{Columns, Row};
 pub use error::DatasetError;
 pub use field_type::FieldType;
 pub use samples::{FieldValues, Samples};
+pub use stream::read_stream;

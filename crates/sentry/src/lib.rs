@@ -53,7 +53,7 @@ pub use input::{
 pub use load::{ModelReader, OpenFile};
 pub use options::{Observer, SignOptions, VerifyOptions};
 pub use places::{Device, Place, UnknownDevice, digest_in_place};
-pub use samples::{Looked, Receipt, look, look_at_samples};
+pub use samples::{Looked, Receipt, SampleCollector, look, look_at_samples, look_at_stream};
 pub use sign::{Signed, sign_model};
 pub use signature_file::{default_signature_path, read_bundle, signature_paths};
 pub use tensors::{SignedTensors, TensorsVerifier, sign_tensors};
@@ -74,7 +74,7 @@ pub use sentry_manifest::record;
 pub use sentry_manifest::safetensors::{Dtype, Header, TensorInfo};
 pub use sentry_manifest::{
     Annotation, DatasetField, DatasetManifest, GIT_PATHS, IdRule, Manifest, ManifestError, MeasuredDataset, MeasuredTensors, Memory,
-    Method, ModelPath, Resource, ResourcePath, Serialization, Shard, TensorDigest, TensorView, printable, printable_path,
+    Method, ModelPath, Resource, ResourcePath, Serialization, Shard, Source, TensorDigest, TensorView, printable, printable_path,
 };
 pub use sentry_trust::{
     ArtifactName, ArtifactNameError, CertificateError, CertificateSigner, Checked, Dataset, DecidedBy, Decision, Difference,

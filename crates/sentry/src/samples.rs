@@ -3,10 +3,13 @@
 //! Between the two may lie other processes and batches that are never used. So what was found goes along with the samples, as a
 //! [`Receipt`], and counts once they are handed out.
 
-use sentry_dataset::{DatasetError, Samples};
+use std::collections::BTreeMap;
+
+use sentry_dataset::{Columns, DatasetError, Samples, read_stream};
 use sentry_hash::lattice::{Entry, SampleDigest};
 use sentry_manifest::record::{Culprit, Field, field_that_differs};
-use sentry_trust::{Checked, Difference, DifferenceKind, Epoch, SampleChecker, VerifyError};
+use sentry_manifest::{DatasetField, IdRule, MeasuredDataset};
+use sentry_trust::{Checked, Difference, DifferenceKind, Epoch, SampleChecker, VerifyError, field_differences};
 
 use crate::Error;
 
@@ -64,12 +67,131 @@ impl Looked {
 /// reading the table.
 pub fn look_at_samples(checker: &SampleChecker, source: &str, ids: &[u64], samples: &Samples<'_>) -> Result<Looked, Error> {
     check_fields(checker, samples)?;
-    let explain = |sample: usize, expected: &SampleDigest| {
+    look(checker, source, ids, &samples.digests()?, explainer(samples))
+}
+
+/// Looks at samples that are the rows of an Arrow stream. `ids` has one for each row, unless they are a column.
+///
+/// # Errors
+/// As for [`look_at_samples`].
+pub fn look_at_stream(checker: &SampleChecker, source: &str, ids: Option<&[u64]>, stream: &[u8]) -> Result<Looked, Error> {
+    let manifest = &checker.statement().value().manifest;
+    let (schema, batches) = read_stream(stream)?;
+    let rule = if ids.is_some() { &IdRule::Ordinal } else { manifest.ids() };
+    let columns = Columns::new(&schema, rule, None)?;
+    let different = field_differences(manifest, columns.fields(), manifest.ids());
+    if !different.is_empty() {
+        return Err(VerifyError::DatasetDiffers(different).into());
+    }
+    let mut looked = Looked { receipt: Receipt::empty(checker), wrong: Vec::new() };
+    let mut row = 0;
+    for batch in &batches {
+        let end = row + batch.num_rows();
+        let own = match ids {
+            Some(ids) => ids.get(row..end).map(<[u64]>::to_vec).ok_or_else(|| uneven(ids.len(), end))?,
+            None => columns.row_ids(batch)?.ok_or(Error::Options { reason: "ids are no column of this dataset: give them" })?,
+        };
+        let samples = columns.samples(batch)?;
+        let found = look(checker, source, &own, &samples.digests()?, explainer(&samples))?;
+        looked.receipt.extend(found.receipt)?;
+        looked.wrong.extend(found.wrong.into_iter().map(|(sample, difference)| (row + sample, difference)));
+        row = end;
+    }
+    match ids {
+        Some(ids) if ids.len() != row => Err(uneven(ids.len(), row)),
+        _ => Ok(looked),
+    }
+}
+
+fn uneven(ids: usize, samples: usize) -> Error {
+    DatasetError::Layout { reason: format!("there are {ids} ids for {samples} samples") }.into()
+}
+
+/// Finds the field that differs in one of the samples, by what the others have.
+fn explainer<'a>(samples: &'a Samples<'_>) -> impl Fn(usize, &SampleDigest) -> Option<Culprit> + 'a {
+    move |sample, expected| {
         let others: Vec<Field<'_>> =
             (0..samples.count().min(MOST_OTHERS)).filter(|&other| other != sample).flat_map(|other| samples.record(other)).collect();
         field_that_differs(&samples.record(sample), expected, &others)
-    };
-    look(checker, source, ids, &samples.digests()?, explain)
+    }
+}
+
+/// Samples in memory that are going to be signed, collected batch by batch.
+#[derive(Debug)]
+pub struct SampleCollector {
+    fields: Option<Vec<DatasetField>>,
+    ids: Option<IdRule>,
+    sources: BTreeMap<String, Vec<Entry>>,
+}
+
+impl SampleCollector {
+    /// Collects samples with ids by this rule; `None` for the default of the first stream.
+    pub fn new(ids: Option<IdRule>) -> Self {
+        Self { fields: None, ids, sources: BTreeMap::new() }
+    }
+
+    /// Adds samples of a source, whose fields are of these types. `ids` are the next numbers, if there are none.
+    ///
+    /// # Errors
+    /// [`Error::Dataset`].
+    pub fn add(&mut self, source: &str, fields: &[DatasetField], ids: Option<&[u64]>, samples: &Samples<'_>) -> Result<(), Error> {
+        self.check_fields(fields)?;
+        self.ids.get_or_insert(IdRule::Ordinal);
+        self.push(source, ids, &samples.digests()?)
+    }
+
+    /// Adds the rows of an Arrow stream, whose source stands in a column if there is no other.
+    ///
+    /// # Errors
+    /// [`Error::Dataset`].
+    pub fn add_stream(&mut self, source: &str, source_column: Option<&str>, stream: &[u8]) -> Result<(), Error> {
+        let (schema, batches) = read_stream(stream)?;
+        let ids = self.ids.get_or_insert_with(|| Columns::default_ids(&schema)).clone();
+        let columns = Columns::new(&schema, &ids, source_column)?;
+        self.check_fields(columns.fields())?;
+        for batch in &batches {
+            for row in columns.rows(batch)? {
+                let id = row.id.map(|id| [id]);
+                self.push(row.source.as_deref().unwrap_or(source), id.as_ref().map(|id| &id[..]), &[row.digest])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All samples that were added.
+    ///
+    /// # Errors
+    /// [`Error::Dataset`] without samples, and for an id that a source has twice.
+    pub fn finish(self) -> Result<MeasuredDataset, Error> {
+        let (Some(fields), Some(ids)) = (self.fields, self.ids) else {
+            return Err(DatasetError::Layout { reason: "there are no samples".to_owned() }.into());
+        };
+        Ok(MeasuredDataset::new(fields, ids, self.sources).map_err(DatasetError::from)?)
+    }
+
+    fn check_fields(&mut self, fields: &[DatasetField]) -> Result<(), Error> {
+        match &self.fields {
+            None => self.fields = Some(fields.to_vec()),
+            Some(known) if known == fields => {}
+            Some(_) => return Err(DatasetError::Layout { reason: "a batch has other fields than the batches before it".to_owned() }.into()),
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, source: &str, ids: Option<&[u64]>, digests: &[SampleDigest]) -> Result<(), Error> {
+        if ids.is_some_and(|ids| ids.len() != digests.len()) {
+            return Err(uneven(ids.map_or(0, <[u64]>::len), digests.len()));
+        }
+        if !self.sources.contains_key(source) {
+            self.sources.insert(source.to_owned(), Vec::new());
+        }
+        let entries = self.sources.get_mut(source).expect("it was inserted");
+        for (place, &digest) in digests.iter().enumerate() {
+            let id = ids.map_or(entries.len() as u64, |ids| ids[place]);
+            entries.push(Entry { id, digest });
+        }
+        Ok(())
+    }
 }
 
 /// Looks at samples whose digests were computed elsewhere; `explain` finds the field that differs in one of them.
@@ -85,8 +207,7 @@ pub fn look(
 ) -> Result<Looked, Error> {
     let place = checker.source(source)?;
     if ids.len() != digests.len() {
-        let reason = format!("there are {} ids for {} samples", ids.len(), digests.len());
-        return Err(DatasetError::Layout { reason }.into());
+        return Err(uneven(ids.len(), digests.len()));
     }
     let entries: Vec<Entry> = ids.iter().zip(digests).map(|(&id, &digest)| Entry { id, digest }).collect();
     let checked = checker.look(place, &entries)?;

@@ -28,7 +28,7 @@ pub fn run(arguments: &Inspect, output: &Output) -> anyhow::Result<ExitCode> {
 }
 
 /// The signer in words, as the bundle claims.
-fn signer(bundle: &Bundle) -> String {
+pub fn signer(bundle: &Bundle) -> String {
     match &bundle.material {
         Material::PublicKey(key) => match (&key.hint, &key.key_details) {
             (Some(hint), _) => format!("key {}", printable(hint)),
@@ -43,7 +43,7 @@ fn signer(bundle: &Bundle) -> String {
     }
 }
 
-fn signer_json(bundle: &Bundle) -> serde_json::Value {
+pub fn signer_json(bundle: &Bundle) -> serde_json::Value {
     match &bundle.material {
         Material::PublicKey(key) => json!({"method": "key", "hint": key.hint, "key_details": key.key_details}),
         Material::CertificateChain(chain) => json!({"method": "certificate", "certificates": chain.len()}),

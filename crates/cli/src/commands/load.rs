@@ -47,7 +47,7 @@ pub fn run(arguments: &Load, output: &Output) -> anyhow::Result<ExitCode> {
 /// Loads once; says `done` when everything is verified, and frees it.
 fn load(arguments: &Load, trust: &Trust, progress: &Progress, done: impl FnOnce()) -> anyhow::Result<Loaded> {
     let verifier = trust.verifier()?;
-    let reader = ModelReader::open(&arguments.signed.model, &arguments.signed.signature_paths(), &*verifier)?;
+    let reader = ModelReader::open(&arguments.signed.path, &arguments.signed.signature_paths(), &*verifier)?;
     let named = (!arguments.weights.is_empty()).then_some(&arguments.weights[..]);
     let files = reader.open_weights(named)?;
     let gpu = arguments.device.gpu_for(Algorithm::Blake3)?;
@@ -108,7 +108,7 @@ fn report(arguments: &Load, loaded: &Loaded, first: Duration, median: Duration) 
     let Loaded { signer, files, bytes, device, report } = loaded;
     let mut text = format!(
         "loaded {} to {device}, verified ({}, {})\n  signed by  {signer}\n  first run  {:.3} s, {:.1} GB/s",
-        printable_path(&arguments.signed.model),
+        printable_path(&arguments.signed.path),
         count(*files, "file"),
         size(*bytes),
         first.as_secs_f64(),
@@ -134,7 +134,7 @@ fn document(arguments: &Load, loaded: &Loaded, first: Duration, sorted: &[Durati
     let Report { threads, cached, queued, direct, cufile, buffers } = report;
     json!({
         "status": "verified",
-        "artifact": arguments.signed.model.display().to_string(),
+        "artifact": arguments.signed.path.display().to_string(),
         "signer": signer,
         "device": device,
         "files": files,

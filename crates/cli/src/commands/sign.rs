@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use sentry::{SignOptions, Signer, printable_path, read_certificate_signer};
+use sentry::{SignOptions, printable_path};
 use serde_json::json;
 
 use crate::args::Sign;
-use crate::input::{inside_model, private_key};
+use crate::input::{inside_model, with_signer};
 use crate::output::{Output, count, size};
 use crate::progress::Progress;
 
@@ -19,16 +19,11 @@ pub fn run(arguments: &Sign, output: &Output) -> anyhow::Result<ExitCode> {
         allow_symlinks: arguments.allow_symlinks,
         version: arguments.artifact_version,
         annotate: !arguments.no_annotations,
-        timestamp: arguments.timestamp.clone(),
+        timestamp: arguments.signer.timestamp.clone(),
     };
-    let key = private_key(&arguments.key, arguments.password_file.as_deref())?;
-    let certified = match &arguments.certificate {
-        Some(certificate) => Some(read_certificate_signer(&key, certificate, &arguments.chain, arguments.allow_ca_leaf)?),
-        None => None,
-    };
-    let signer: &dyn Signer = if let Some(certified) = &certified { certified } else { &key };
     let progress = Progress::new(output);
-    let signed = sentry::sign_model(&arguments.model, signer, &options, &progress)?;
+    let (signed, fingerprint) =
+        with_signer(&arguments.signer, |signer, _| Ok(sentry::sign_model(&arguments.model, signer, &options, &progress)?))?;
     drop(progress);
 
     let manifest = &signed.statement.manifest;
@@ -37,7 +32,7 @@ pub fn run(arguments: &Sign, output: &Output) -> anyhow::Result<ExitCode> {
         "status": "signed",
         "artifact": arguments.model.display().to_string(),
         "signature": signed.signature.display().to_string(),
-        "fingerprint": key.public().fingerprint(),
+        "fingerprint": fingerprint,
         "root": manifest.root().to_hex(),
         "files": files,
         "bytes": signed.bytes,
@@ -51,7 +46,7 @@ pub fn run(arguments: &Sign, output: &Output) -> anyhow::Result<ExitCode> {
         count(files, "file"),
         size(signed.bytes),
         printable_path(&signed.signature),
-        key.public().fingerprint(),
+        fingerprint,
     ));
     for note in &signed.notes {
         output.say(format!("note: {note}"));

@@ -17,13 +17,13 @@ use crate::trust::Trust;
 pub fn run(arguments: &Verify, output: &Output) -> anyhow::Result<ExitCode> {
     let options = VerifyOptions {
         signatures: arguments.signed.signature_paths(),
-        ignore: inside_model(&arguments.signed.model, &arguments.ignore)?,
+        ignore: inside_model(&arguments.signed.path, &arguments.ignore)?,
         allow_unsigned: arguments.ignore_unsigned_files,
     };
     let trust = Trust::read(&arguments.signed)?;
     let verifier = trust.verifier()?;
     let progress = Progress::new(output);
-    let verified = sentry::verify_model(&arguments.signed.model, &*verifier, &options, &progress)?;
+    let verified = sentry::verify_model(&arguments.signed.path, &*verifier, &options, &progress)?;
     drop(progress);
     if output.is_json() {
         output.document(&document(arguments, &options, &verified))?;
@@ -42,7 +42,7 @@ fn document(arguments: &Verify, options: &VerifyOptions, verified: &Verified<Mod
     let annotated = manifest.resources().iter().filter(|resource| resource.annotation.is_some()).count();
     json!({
         "status": "verified",
-        "artifact": arguments.signed.model.display().to_string(),
+        "artifact": arguments.signed.path.display().to_string(),
         "signature": options.signatures[0].display().to_string(),
         "signer": signer_json(verified.identity()),
         "signatures": signatures,
@@ -66,7 +66,7 @@ fn document(arguments: &Verify, options: &VerifyOptions, verified: &Verified<Mod
     })
 }
 
-fn signature_json((path, signature): (&PathBuf, &VerifiedSignature)) -> Value {
+pub fn signature_json((path, signature): (&PathBuf, &VerifiedSignature)) -> Value {
     json!({
         "signature": path.display().to_string(),
         "signer": signer_json(signature.identity()),
@@ -75,7 +75,7 @@ fn signature_json((path, signature): (&PathBuf, &VerifiedSignature)) -> Value {
     })
 }
 
-fn signer_json(identity: &Identity) -> Value {
+pub fn signer_json(identity: &Identity) -> Value {
     let mut document = json!({
         "method": identity.method(),
         "algorithm": identity.algorithm().name(),
@@ -99,19 +99,11 @@ fn report(arguments: &Verify, options: &VerifyOptions, verified: &Verified<Model
     };
     let mut text = format!(
         "verified {} ({}, {}{tensors})",
-        printable_path(&arguments.signed.model),
+        printable_path(&arguments.signed.path),
         count(manifest.paths().len(), "file"),
         size(model.bytes()),
     );
-    for signature in verified.signatures() {
-        text.push_str(&format!("\n  signed by  {}", signature.identity()));
-        if let Some(time) = signature.timestamp() {
-            text.push_str(&format!("\n  timestamp  {time}"));
-        }
-    }
-    if let Some(DecidedBy { rule, artifact }) = verified.decided_by() {
-        text.push_str(&format!("\n  allowed by rule \"{}\" of the policy, for \"{}\"", printable(rule), printable(artifact)));
-    }
+    text.push_str(&signers(verified));
     if let Some(version) = model.statement().version {
         text.push_str(&format!("\n  version    {version}"));
     }
@@ -124,9 +116,24 @@ fn report(arguments: &Verify, options: &VerifyOptions, verified: &Verified<Model
     text
 }
 
+/// Who signed, and what allowed it, a line each.
+pub fn signers<T>(verified: &Verified<T>) -> String {
+    let mut text = String::new();
+    for signature in verified.signatures() {
+        text.push_str(&format!("\n  signed by  {}", signature.identity()));
+        if let Some(time) = signature.timestamp() {
+            text.push_str(&format!("\n  timestamp  {time}"));
+        }
+    }
+    if let Some(DecidedBy { rule, artifact }) = verified.decided_by() {
+        text.push_str(&format!("\n  allowed by rule \"{}\" of the policy, for \"{}\"", printable(rule), printable(artifact)));
+    }
+    text
+}
+
 /// What was left out besides Git's own files and the signature.
 fn left_out<'a>(arguments: &Verify, options: &'a VerifyOptions, manifest: &'a Manifest) -> Vec<&'a String> {
-    let is_signature = |path: &str| options.signatures.iter().any(|signature| arguments.signed.model.join(path) == *signature);
+    let is_signature = |path: &str| options.signatures.iter().any(|signature| arguments.signed.path.join(path) == *signature);
     let is_usual = |path: &str| GIT_PATHS.contains(&path) || path == "model.sig" || is_signature(path);
     let recorded = manifest.serialization().ignore_paths.iter().filter(|path| !is_usual(path));
     recorded.chain(&options.ignore).collect()

@@ -11,6 +11,9 @@ use sentry_manifest::{DatasetField, ModelTree};
 use super::SourceFile;
 use crate::{DatasetError, Row};
 
+/// The number of a part, and its rows.
+type Part = (usize, Result<Vec<Row>, DatasetError>);
+
 /// Reads every part of every file. Threads take parts in order; numbers of rows are given out once all have been read, in the order of files
 /// and rows, so that they do not depend on the threads.
 pub fn read_all(
@@ -27,7 +30,7 @@ pub fn read_all(
         .collect();
     let next = AtomicUsize::new(0);
     let failed = AtomicBool::new(false);
-    let results: Mutex<Vec<(usize, Result<Vec<Row>, DatasetError>)>> = Mutex::new(Vec::new());
+    let results: Mutex<Vec<Part>> = Mutex::new(Vec::new());
     let work = || {
         while !failed.load(Ordering::Relaxed) {
             let number = next.fetch_add(1, Ordering::Relaxed);

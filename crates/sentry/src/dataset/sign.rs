@@ -140,7 +140,7 @@ pub fn sign_samples(
 }
 
 /// The sources that contributors signed, each once.
-fn claims<'a>(contributors: &'a [Verified<DatasetStatement>]) -> Result<BTreeMap<&'a str, (Digest, &'a Source)>, Error> {
+fn claims(contributors: &[Verified<DatasetStatement>]) -> Result<BTreeMap<&str, (Digest, &Source)>, Error> {
     let mut claims = BTreeMap::new();
     for contributor in contributors {
         for source in contributor.value().manifest.sources() {

@@ -1,0 +1,81 @@
+"""Stages for pipelines of ``webdataset`` whose archives are signed.
+
+    verifier = sentry.DatasetVerifier("shards/", trust=trust)
+    data = wds.WebDataset(urls).compose(sentry.webdataset.look(verifier)).shuffle(1000).decode("pil").to_tuple("jpg", "cls", "__sentry__")
+    loader = sentry.torch.DataLoader(data, batch_size=64, num_workers=4, verifier=verifier)
+
+A stage comes right after the archives are read, before anything is decoded: it checks the bytes that were signed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from ._datasets import DatasetVerifier, Receipt
+from ._errors import UsageError, printable
+
+__all__ = ["check", "look"]
+
+# Where a sample carries what checking it has shown.
+RECEIPT = "__sentry__"
+
+Stage = Callable[[Iterable[dict[str, Any]]], Iterator[dict[str, Any]]]
+
+
+class _Stage:
+    """Checks samples as they come by. A class, so that other processes can have it."""
+
+    def __init__(self, verifier: DatasetVerifier, source: str | None, delivers: bool) -> None:
+        self._verifier, self._source, self._delivers = verifier, source, delivers
+        # The library writes the names of fields in lower case.
+        self._names = {name.lower(): name for name in verifier.fields}
+        if len(self._names) != len(verifier.fields):
+            raise UsageError("fields were signed whose names differ only in their case, which webdataset does not tell apart")
+
+    def __call__(self, samples: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        for sample in samples:
+            receipt = self._look(sample)
+            if self._delivers:
+                self._verifier.deliver(receipt)
+            if not receipt.kept:
+                continue
+            yield sample if self._delivers else {**sample, RECEIPT: receipt}
+
+    def _look(self, sample: dict[str, Any]) -> Receipt:
+        if "__key__" not in sample:
+            raise UsageError("a sample of an archive has a __key__: this stage comes right after the archives are read")
+        fields = dict.fromkeys(self._verifier.fields)
+        for name, value in sample.items():
+            if name.startswith("__"):
+                continue
+            if not isinstance(value, bytes):
+                raise UsageError(f'the field "{printable(name)}" is decoded already: this stage comes before .decode()')
+            fields[self._names.get(name.lower(), name)] = value
+        return self._verifier.look([fields], [sample["__key__"]], source=self._source)
+
+
+def look(verifier: DatasetVerifier, *, source: str | None = None) -> Stage:
+    """A stage that checks samples and sends what it has found along, as ``"__sentry__"``: for :class:`sentry.torch.DataLoader`.
+
+    Parameters
+    ----------
+    verifier
+        Knows what was signed.
+    source
+        The source that the samples belong to. Default: the only one.
+
+    Raises
+    ------
+    sentry.SampleError
+        While iterating: a sample is not the signed one.
+    """
+    return _Stage(verifier, source, False)
+
+
+def check(verifier: DatasetVerifier, *, source: str | None = None) -> Stage:
+    """A stage that checks samples and counts them as used when they leave it: for pipelines that are iterated over directly, in one process.
+
+    Parameters and errors are those of :func:`look`.
+    """
+    return _Stage(verifier, source, True)
