@@ -115,7 +115,7 @@ fn ipc(batches: &[RecordBatch], stream: bool, compression: Option<CompressionTyp
 #[test]
 fn parquet_in_any_encoding_has_the_samples_that_were_written() {
     let rows = mixed(1000);
-    let expected = in_memory(&[rows.clone()]);
+    let expected = in_memory(std::slice::from_ref(&rows));
     let builder =
         || WriterProperties::builder().set_max_row_group_row_count(Some(300)).set_data_page_row_count_limit(40).set_write_batch_size(40);
     let variants = [
@@ -188,7 +188,7 @@ fn packed_buffers_that_claim_more_than_they_can_be_are_refused() {
     let numbers = Int64Array::from(vec![7; 10_000]);
     let rows = RecordBatch::try_from_iter([("x", Arc::new(numbers) as ArrayRef)]).unwrap();
     for compression in [CompressionType::LZ4_FRAME, CompressionType::ZSTD] {
-        let whole = ipc(&[rows.clone()], true, Some(compression));
+        let whole = ipc(std::slice::from_ref(&rows), true, Some(compression));
         let claim = 80_000_i64.to_le_bytes();
         let place = whole.windows(8).position(|window| window == claim).expect("the length is there");
         for length in [1_i64 << 32, 1 << 60, i64::MAX, -2, 80_001, 79_999] {
@@ -223,9 +223,9 @@ fn damage_to_any_byte_of_a_table_is_never_a_crash() {
     for (name, whole) in [
         ("a.parquet", parquet(&rows, differences.build())),
         ("a.parquet", parquet(&rows, second.build())),
-        ("a.arrow", ipc(&[rows.clone()], false, Some(CompressionType::ZSTD))),
-        ("a.arrow", ipc(&[rows.clone()], true, Some(CompressionType::LZ4_FRAME))),
-        ("a.arrow", ipc(&[rows.clone()], true, None)),
+        ("a.arrow", ipc(std::slice::from_ref(&rows), false, Some(CompressionType::ZSTD))),
+        ("a.arrow", ipc(std::slice::from_ref(&rows), true, Some(CompressionType::LZ4_FRAME))),
+        ("a.arrow", ipc(std::slice::from_ref(&rows), true, None)),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
@@ -264,7 +264,7 @@ fn files_without_rows_or_columns_are_no_dataset() {
     let plain = || WriterProperties::builder().build();
     for (name, bytes) in [
         ("a.parquet", parquet(&empty, plain())),
-        ("a.arrow", ipc(&[empty.clone()], true, None)),
+        ("a.arrow", ipc(std::slice::from_ref(&empty), true, None)),
         ("a.arrow", ipc(&[no_columns], false, None)),
         ("a.jsonl", Vec::new()),
         ("a.csv", b"a,b\n".to_vec()),
