@@ -258,6 +258,28 @@ fn damage_to_any_byte_of_a_table_is_never_a_crash() {
     }
 }
 
+/// Parquet without rows, whose schema is `groups` groups within each other, around a column.
+fn nested_parquet(groups: usize) -> Vec<u8> {
+    let elements = groups + 1;
+    // Thrift: the version, and the schema's elements.
+    let mut footer = vec![0x15, 2, 0x19, 0xfc, elements as u8 | 0x80, (elements >> 7) as u8 | 0x80, (elements >> 14) as u8];
+    (0..groups).for_each(|_| footer.extend([0x35, 2, 0x18, 1, b'a', 0x15, 2, 0]));
+    footer.extend([0x15, 2, 0x25, 2, 0x18, 1, b'a', 0]);
+    // No rows, no row groups.
+    footer.extend([0x16, 0, 0x19, 0x0c, 0]);
+    [b"PAR1".as_slice(), &footer, &(footer.len() as u32).to_le_bytes(), b"PAR1"].concat()
+}
+
+#[test]
+fn a_schema_nested_without_end_does_not_overflow_the_stack() {
+    let (code, reason) = refused("a.parquet", &nested_parquet(200_000));
+    assert_eq!(code, "dataset_malformed");
+    assert!(reason.contains("nested deeper than 100 levels"), "{reason}");
+    // One that records can hold is refused only for want of rows.
+    let (_, reason) = refused("a.parquet", &nested_parquet(20));
+    assert!(!reason.contains("nested"), "{reason}");
+}
+
 #[test]
 fn shards_of_different_columns_are_refused() {
     let folder = tempfile::tempdir().unwrap();
