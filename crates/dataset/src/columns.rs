@@ -59,7 +59,7 @@ impl Columns {
         match ids {
             IdRule::Column(name) => {
                 let found = schema.field_with_name(name).map_err(|_| wrong(name, "there is no such column, which should hold the ids"))?;
-                if !found.data_type().is_integer() {
+                if !decoded(found.data_type()).is_integer() {
                     return Err(wrong(name, format!("ids are integers, and this column is {}", found.data_type())));
                 }
             }
@@ -80,7 +80,7 @@ impl Columns {
     /// The rule if the signer names none: an integer column `id`, else the number of the row.
     pub fn default_ids(schema: &Schema) -> IdRule {
         match schema.field_with_name(ID_COLUMN) {
-            Ok(field) if field.data_type().is_integer() => IdRule::Column(ID_COLUMN.to_owned()),
+            Ok(field) if decoded(field.data_type()).is_integer() => IdRule::Column(ID_COLUMN.to_owned()),
             _ => IdRule::Ordinal,
         }
     }
@@ -208,11 +208,15 @@ fn wrong(column: &str, reason: impl Into<String>) -> DatasetError {
 }
 
 fn is_text(data_type: &DataType) -> bool {
+    matches!(decoded(data_type), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+}
+
+/// What a dictionary or runs stand for.
+fn decoded(data_type: &DataType) -> &DataType {
     match data_type {
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
-        DataType::Dictionary(_, value) => is_text(value),
-        DataType::RunEndEncoded(_, value) => is_text(value.data_type()),
-        _ => false,
+        DataType::Dictionary(_, value) => decoded(value),
+        DataType::RunEndEncoded(_, values) => decoded(values.data_type()),
+        other => other,
     }
 }
 

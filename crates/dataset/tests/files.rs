@@ -164,7 +164,7 @@ fn a_column_can_name_ids_and_sources() {
 fn ids_that_are_missing_negative_or_repeated_are_refused() {
     for (text, code, reason) in [
         ("id,x\n1,a\n,b\n", "dataset_column", "column \"id\": row 1 has no id, in \"pets.csv\""),
-        ("id,x\n1,a\n-2,b\n", "dataset_column", "column \"id\": row 1 has the id -2, and ids are not negative"),
+        ("id,x\n1,a\n-2,b\n", "dataset_column", "column \"id\": row 1 has the id -2, and ids are not negative, in \"pets.csv\""),
         ("id,x\n1,a\n2,b\n1,c\n", "sample_repeated", "source \"default\" has two samples with id 1"),
     ] {
         assert_eq!(refused(folder(&[("pets.csv", text.as_bytes())]).path()), (code.to_owned(), reason.to_owned()));

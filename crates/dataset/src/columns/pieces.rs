@@ -1,5 +1,5 @@
-//! How many rows are turned into values at a time. A few bytes of a column can stand for many values: the same list in each row, or a list of a
-//! million nulls.
+//! How many rows are turned into values at a time. A few bytes of a column can stand for many values: the same list in each row,
+//! or a list of a million nulls.
 
 use std::ops::Range;
 
@@ -102,4 +102,63 @@ fn of_views<O: OffsetSizeTrait>(sum: u64, array: &ArrayRef, start: usize, end: u
         let first = list.value_offset(row).as_usize();
         add(sum, list.values(), first, first.checked_add(list.value_size(row).as_usize())?)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::types::Int8Type;
+    use arrow_array::{DictionaryArray, Int8Array, Int64Array, ListArray, ListViewArray, NullArray};
+    use arrow_buffer::{OffsetBuffer, ScalarBuffer};
+    use arrow_schema::Field;
+
+    use super::*;
+
+    fn batch(array: ArrayRef) -> RecordBatch {
+        RecordBatch::try_from_iter_with_nullable([("x", array, true)]).unwrap()
+    }
+
+    fn nulls(lengths: &[usize]) -> ListArray {
+        let item = Arc::new(Field::new_list_field(DataType::Null, true));
+        ListArray::new(item, OffsetBuffer::from_lengths(lengths.iter().copied()), Arc::new(NullArray::new(lengths.iter().sum())), None)
+    }
+
+    #[test]
+    fn rows_without_lists_are_some_thousands_at_a_time() {
+        let rows = batch(Arc::new(Int64Array::from(vec![0; 10_000])));
+        assert_eq!(pieces(&rows), Ok(vec![0..4096, 4096..8192, 8192..10_000]));
+        assert_eq!(pieces(&rows.slice(0, 0)), Ok(vec![]));
+    }
+
+    #[test]
+    fn rows_with_long_lists_are_few_at_a_time() {
+        let rows = batch(Arc::new(nulls(&[200_000, 50_000, 20_000, 300_000, 1])));
+        assert_eq!(pieces(&rows), Ok(vec![0..2, 2..3, 3..4, 4..5]));
+        assert_eq!(pieces(&rows.slice(1, 3)), Ok(vec![0..2, 2..3]));
+    }
+
+    #[test]
+    fn a_list_that_many_rows_refer_to_counts_in_each() {
+        let keys = Int8Array::from(vec![Some(0), Some(0), None, Some(0)]);
+        let dictionary = DictionaryArray::<Int8Type>::new(keys, Arc::new(nulls(&[200_000])));
+        assert_eq!(pieces(&batch(Arc::new(dictionary))), Ok(vec![0..1, 1..3, 3..4]));
+        let item = Arc::new(Field::new_list_field(DataType::Null, true));
+        let (offsets, sizes) = (ScalarBuffer::from(vec![0; 3]), ScalarBuffer::from(vec![200_000; 3]));
+        let views = ListViewArray::new(item, offsets, sizes, Arc::new(NullArray::new(200_000)), None);
+        assert_eq!(pieces(&batch(Arc::new(views))), Ok(vec![0..1, 1..2, 2..3]));
+    }
+
+    #[test]
+    fn a_row_of_too_many_values_is_refused() {
+        assert_eq!(pieces(&batch(Arc::new(nulls(&[1, 1 << 26])))), Err(1));
+        // Views within views: 1000 to the power of 5 values in some kilobytes.
+        let mut views: ArrayRef = Arc::new(NullArray::new(1000));
+        for _ in 0..5 {
+            let item = Arc::new(Field::new_list_field(views.data_type().clone(), true));
+            let (offsets, sizes) = (ScalarBuffer::from(vec![0; 1000]), ScalarBuffer::from(vec![1000; 1000]));
+            views = Arc::new(ListViewArray::new(item, offsets, sizes, views, None));
+        }
+        assert_eq!(pieces(&batch(views)), Err(0));
+    }
 }

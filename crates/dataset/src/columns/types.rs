@@ -28,11 +28,24 @@ fn plain(data_type: &DataType, depth: usize) -> Result<DataType, String> {
             DataType::List(item(field)?)
         }
         DataType::FixedSizeList(field, size) => DataType::FixedSizeList(item(field)?, *size),
-        DataType::Map(entries, _) => DataType::List(item(entries)?),
+        DataType::Map(entries, _) => DataType::List(Arc::new(Field::new_list_field(entries_of_map(entries, depth + 1)?, true))),
         DataType::Struct(fields) => structure(fields, depth)?,
         DataType::Union(..) | DataType::Interval(_) => return Err(format!("values of type {data_type} cannot be signed")),
         other => other.clone(),
     })
+}
+
+/// Entries of a map have fields of these names, whatever their writer calls them.
+pub const MAP_FIELDS: [&str; 2] = ["key", "value"];
+
+fn entries_of_map(entries: &Field, depth: usize) -> Result<DataType, String> {
+    match entries.data_type() {
+        DataType::Struct(fields) if fields.len() == MAP_FIELDS.len() => {
+            let named = fields.iter().zip(MAP_FIELDS).map(|(field, name)| Field::clone(field).with_name(name));
+            structure(&named.collect(), depth)
+        }
+        other => Err(format!("entries of a map are no {other}")),
+    }
 }
 
 /// Fields sorted by name, as in a record.

@@ -14,6 +14,7 @@ use sentry_manifest::record::{Field, Value};
 use sentry_manifest::safetensors::Dtype;
 
 use super::resolve;
+use super::types::MAP_FIELDS;
 use crate::FieldValues;
 
 /// What goes wrong with a value, as the rest of a sentence.
@@ -130,7 +131,8 @@ pub fn value(array: &ArrayRef, row: usize) -> Result<Value<'_>, Reason> {
             DataType::Map(..) => {
                 let map = array.as_map();
                 let (start, end) = (map.value_offsets()[row] as usize, map.value_offsets()[row + 1] as usize);
-                (start..end).map(|entry| structure(map.entries(), entry)).collect::<Result<_, _>>().map(Value::List)?
+                let entry = |entry| fields_of(map.entries(), MAP_FIELDS.into_iter(), entry);
+                (start..end).map(entry).collect::<Result<_, _>>().map(Value::List)?
             }
             other => return Err(format!("type {other}, which cannot be signed")),
         }
@@ -152,9 +154,11 @@ fn items(values: &ArrayRef, start: usize, end: usize) -> Result<Value<'_>, Reaso
     (start..end).map(|item| value(values, item)).collect::<Result<_, _>>().map(Value::List)
 }
 
-/// The fields of a structure, also of the entries of a map.
 fn structure(array: &StructArray, row: usize) -> Result<Value<'_>, Reason> {
-    let names = array.fields().iter().map(|field| field.name().as_str());
+    fields_of(array, array.fields().iter().map(|field| field.name().as_str()), row)
+}
+
+fn fields_of<'a>(array: &'a StructArray, names: impl Iterator<Item = &'a str>, row: usize) -> Result<Value<'a>, Reason> {
     let field = |(name, column)| value(column, row).map(|value| Field { name, value });
     names.zip(array.columns()).map(field).collect::<Result<_, _>>().map(Value::Struct)
 }

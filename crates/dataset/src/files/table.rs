@@ -115,7 +115,7 @@ impl SampleFile for Table {
 
 /// Rows of a file at most: this many, and [`ROWS_A_BYTE`] for each of its bytes. Only rows that are all alike take less, and each costs
 /// memory for its id and digest.
-const MOST_ROWS: u64 = 1 << 20;
+const MOST_ROWS: u64 = 1 << 24;
 const ROWS_A_BYTE: u64 = 64;
 
 /// Bounds how many rows a file claims to have.

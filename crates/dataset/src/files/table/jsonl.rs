@@ -1,7 +1,7 @@
 //! JSON Lines: an object a line, whose values are of one type in all lines.
 //!
-//! Nothing is made to fit: a key that occurs twice, values of different types, or a number that no 64 bits hold are errors. Only whole numbers
-//! among floats are floats, as long as they are the same number. A key that a line lacks is null.
+//! Nothing is made to fit: a key that occurs twice, values of different types, or a number that no 64 bits hold are errors. Only whole
+//! numbers among floats are floats, as long as they are the same number. A key that a line lacks is null.
 
 mod types;
 mod value;

@@ -15,6 +15,9 @@ use crate::DatasetError;
 /// What a file begins and ends with; a stream does not.
 const MAGIC: &[u8] = b"ARROW1";
 
+/// What files of Feather's first version begin with.
+const FEATHER_1: &[u8] = b"FEA1";
+
 /// Bytes before the first message of a file, and after the footer.
 const FILE_HEAD: u64 = 8;
 const FILE_TAIL: u64 = 10;
@@ -67,7 +70,11 @@ pub fn find(found: &FoundFile, file: &Positioned) -> Result<Messages, DatasetErr
     let head = file.bytes(0, found.size.min(MAGIC.len() as u64) as usize).map_err(unreadable(found))?;
     let source = Source { found, file };
 
-    if head == MAGIC { source.file_messages() } else { source.stream_messages() }
+    match head.as_slice() {
+        MAGIC => source.file_messages(),
+        head if head.starts_with(FEATHER_1) => Err(source.wrong("it is of Feather's first version, which is another format")),
+        _ => source.stream_messages(),
+    }
 }
 
 struct Source<'a> {
@@ -123,11 +130,8 @@ impl Source<'_> {
         let mut messages = None;
         let mut place = 0;
         loop {
-            let start = self.bytes(place, 8)?;
-            let (length, from) = match start.split_at(4) {
-                (first, second) if first == CONTINUATION => (second, 8),
-                (first, _) => (first, 4),
-            };
+            let first = self.bytes(place, 4)?;
+            let (length, from) = if first == CONTINUATION { (self.bytes(place + 4, 4)?, 8) } else { (first, 4) };
             let length = u64::from(u32::from_le_bytes(*length.first_chunk().expect("four bytes")));
             if length == 0 {
                 // A stream that lacks its end has perhaps lost samples.

@@ -46,14 +46,14 @@ impl RowGroups for OneGroup {
     fn column_chunks(&self, column: usize) -> Result<Box<dyn PageIterator>> {
         let group = self.metadata.row_group(self.group);
         let chunk = group.columns().get(column).ok_or(ParquetError::IndexOutOfBound(column, group.num_columns()))?;
-        let pages = BoundedPages {
-            pages: SerializedPageReader::new(Arc::clone(&self.file), chunk, self.num_rows(), None)?,
+        let bounds = Bounds {
             column: chunk.column_descr_ptr(),
             bytes_left: u64::try_from(chunk.uncompressed_size()).unwrap_or(0).saturating_mul(2).saturating_add(SLACK),
             values_left: MOST_VALUES,
             differences: chunk.encodings().any(|encoding| encoding == Encoding::DELTA_BYTE_ARRAY),
         };
-        Ok(Box::new(OneChunk(Some(pages))))
+        let pages = SerializedPageReader::new(Arc::clone(&self.file), chunk, self.num_rows(), None)?;
+        Ok(Box::new(OneChunk(Some(BoundedPages { pages, bounds }))))
     }
 
     fn row_groups(&self) -> Box<dyn Iterator<Item = &RowGroupMetaData> + '_> {
@@ -80,6 +80,11 @@ impl PageIterator for OneChunk {}
 
 struct BoundedPages {
     pages: SerializedPageReader<Positioned>,
+    bounds: Bounds,
+}
+
+/// What the pages of a chunk may still have.
+struct Bounds {
     column: ColumnDescPtr,
     bytes_left: u64,
     values_left: u64,
@@ -87,7 +92,7 @@ struct BoundedPages {
     differences: bool,
 }
 
-impl BoundedPages {
+impl Bounds {
     fn check(&mut self, page: &Page) -> Result<()> {
         let bytes = page.buffer().len() as u64;
         let values = u64::from(page.num_values());
@@ -183,7 +188,7 @@ impl Iterator for BoundedPages {
 impl PageReader for BoundedPages {
     fn get_next_page(&mut self) -> Result<Option<Page>> {
         let page = self.pages.get_next_page()?;
-        page.as_ref().map_or(Ok(()), |page| self.check(page))?;
+        page.as_ref().map_or(Ok(()), |page| self.bounds.check(page))?;
         Ok(page)
     }
 
@@ -197,5 +202,75 @@ impl PageReader for BoundedPages {
 
     fn at_record_boundary(&mut self) -> Result<bool> {
         self.pages.at_record_boundary()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use parquet::schema::parser::parse_message_type;
+    use parquet::schema::types::SchemaDescriptor;
+
+    use super::*;
+
+    fn bounds() -> Bounds {
+        let schema = parse_message_type("message m { optional binary x; }").unwrap();
+        let column = SchemaDescriptor::new(Arc::new(schema)).column(0);
+        Bounds { column, bytes_left: 1000, values_left: MOST_VALUES, differences: true }
+    }
+
+    fn data(bytes: &[u8], num_values: u32, encoding: Encoding) -> Page {
+        let (def_level_encoding, rep_level_encoding) = (Encoding::RLE, Encoding::RLE);
+        let buf = Bytes::copy_from_slice(bytes);
+        Page::DataPage { buf, num_values, encoding, def_level_encoding, rep_level_encoding, statistics: None }
+    }
+
+    /// Levels of two bytes, then lengths of a block of 128: how many there are, the first, and the least difference and widths of 0 bits.
+    fn lengths_page(count: &[u8]) -> Vec<u8> {
+        [&[2, 0, 0, 0, 9, 1, 0x80, 1, 4], count, &[0, 0, 0, 0, 0, 0]].concat()
+    }
+
+    #[test]
+    fn a_dictionary_with_more_values_than_bytes_is_refused() {
+        let page = |num_values| Page::DictionaryPage {
+            buf: Bytes::from_static(&[0; 10]),
+            num_values,
+            encoding: Encoding::PLAIN,
+            is_sorted: false,
+        };
+        bounds().check(&page(10)).unwrap();
+        assert!(bounds().check(&page(11)).is_err());
+        assert!(bounds().check(&page(u32::MAX)).is_err());
+    }
+
+    #[test]
+    fn pages_with_more_values_or_bytes_than_there_can_be_are_refused() {
+        bounds().check(&data(&[], MOST_VALUES as u32, Encoding::PLAIN)).unwrap();
+        assert!(bounds().check(&data(&[], MOST_VALUES as u32 + 1, Encoding::PLAIN)).is_err());
+        let mut both = bounds();
+        both.check(&data(&[], MOST_VALUES as u32 - 1, Encoding::PLAIN)).unwrap();
+        assert!(both.check(&data(&[], 2, Encoding::PLAIN)).is_err());
+        assert!(bounds().check(&data(&[0; 1001], 1, Encoding::PLAIN)).is_err());
+    }
+
+    #[test]
+    fn lengths_are_as_many_as_values() {
+        let page = |count: &[u8], values| data(&lengths_page(count), values, Encoding::DELTA_LENGTH_BYTE_ARRAY);
+        bounds().check(&page(&[5], 5)).unwrap();
+        assert!(bounds().check(&page(&[6], 5)).is_err());
+        assert!(bounds().check(&page(&[0xff, 0xff, 0xff, 0xff, 0xff, 0x7f], 5)).is_err());
+        assert!(bounds().check(&data(&[2, 0, 0, 0, 9, 1, 0x80, 1, 0, 1, 0], 5, Encoding::DELTA_LENGTH_BYTE_ARRAY)).is_err());
+        for length in 0..lengths_page(&[5]).len() {
+            assert!(bounds().check(&data(&lengths_page(&[5])[..length], 5, Encoding::DELTA_LENGTH_BYTE_ARRAY)).is_err(), "{length}");
+        }
+    }
+
+    #[test]
+    fn the_lengths_behind_prefixes_are_as_many_too() {
+        let page = |suffixes: &[u8]| [lengths_page(&[5]), lengths_page(suffixes)[6..].to_vec()].concat();
+        bounds().check(&data(&page(&[5]), 5, Encoding::DELTA_BYTE_ARRAY)).unwrap();
+        assert!(bounds().check(&data(&page(&[0xff, 0xff, 0x7f]), 5, Encoding::DELTA_BYTE_ARRAY)).is_err());
+        let mut unnamed = Bounds { differences: false, ..bounds() };
+        assert!(unnamed.check(&data(&page(&[5]), 5, Encoding::DELTA_BYTE_ARRAY)).is_err());
     }
 }
