@@ -69,7 +69,6 @@ LATER = {
         ),
         "the Sigstore method is refused as a whole: sigstore_bundle_refused",
     ),
-    "dataset": "needs datasets",
 }
 
 # Cases of ours that the threat model does not name, and what asks for them.
