@@ -2,12 +2,12 @@
 """Verified loading to a GPU beside what loads unverified, and beside itself without hashing.
 
 Ways to load: `sentry.load_model(…, device="cuda")` with the signature, the policy of one key and every byte checked; and those of
-safetensors, fastsafetensors, InstantTensor and run:ai's streamer that are installed, unverified. They take turns in one process. First loads
-are each in a process of their own, which has torch's context already; so does every loader then.
+safetensors, fastsafetensors, InstantTensor and run:ai's streamer that are installed, unverified. They take turns in one process, the slow ones
+less often. First loads are each in a process of their own, which has torch's context already; so does every loader then.
 
-`--folder` is where models are written, such as /dev/shm, and a folder on a disk; each is measured. `--signature` is a signature of a model
-of `--shards` files that another tool made; `--write` only writes that model, whose bytes are the same everywhere. Prints Markdown. Run it by
-`make gpu-load`.
+`--folder` is where models are written, such as /dev/shm, and a folder on a disk; each is measured, and what does not depend on a disk only
+in memory. `--signature` is a signature of a model of `--shards` files that another tool made; `--write` only writes that model, whose bytes are
+the same everywhere. Prints Markdown. Run it by `make gpu-load`.
 """
 
 from __future__ import annotations
@@ -45,6 +45,24 @@ torch.cuda.synchronize()
 print(time.perf_counter() - began)
 """
 
+PEAKS = """
+import sys, torch
+sys.path.insert(0, sys.argv[3])
+import loading_gpu
+load = loading_gpu.ways(sys.argv[1], sys.argv[2])["sentry, verified"]
+torch.zeros(1).cuda()
+torch.cuda.empty_cache()
+for _ in range(2):
+    before = torch.cuda.mem_get_info()[0]
+    with loading_gpu.least_free() as seen:
+        tensors = load()
+    nbytes = sum(tensor.nbytes for tensor in tensors.values())
+    print(before - seen[0] - nbytes, seen[1])
+    del tensors
+    torch.cuda.empty_cache()
+    print(before - torch.cuda.mem_get_info()[0])
+"""
+
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -65,16 +83,17 @@ def main() -> None:
     print(f"# Loading to a GPU\n\n{torch.cuda.get_device_name()}, torch {torch.__version__}, sentry {sentry.__version__}, {os.cpu_count()} cores.")
     print(f"Medians of {options.runs} runs, [fastest slowest]; files of {options.gigabytes:g} GB in the page cache, unless it says otherwise.\n")
     key = sentry.PrivateKey.generate()
-    for number, folder in enumerate(options.folder):
+    for folder in options.folder:
+        in_memory = kind_of(folder) == "tmpfs"
         public = folder / "publisher.pub"
         public.write_text(key.public_key.pem)
         one = write_one(folder / "one", options.gigabytes)
         sentry.sign_model(one, key=key, hash="blake3")
         print(f"## In {kind_of(folder)}\n")
-        beside_others(one, public, options.runs, first=number == 0)
-        if number > 0:
+        beside_others(one, public, options.runs)
+        if not in_memory:
             cold(one, public)
-        if number == 0:
+        else:
             cost_of_hashing(one)
             peaks(one, public)
             shapes(folder, key, public, options)
@@ -202,8 +221,8 @@ def is_there(way: str) -> bool:
 # -- measurements
 
 
-def seconds(load: Callable[[], Any]) -> float:
-    """Of one load, which ends when the tensors can be used. Memory is given back outside of it, and taken anew inside."""
+def seconds(load: Callable[[], Any], kept: bool = False) -> float:
+    """Of one load, which ends when the tensors can be used. Its memory is given back outside of it and taken anew inside, or kept by torch."""
     import torch
 
     torch.cuda.synchronize()
@@ -218,7 +237,8 @@ def seconds(load: Callable[[], Any]) -> float:
     del tensors
     # Some loaders are in cycles with their buffers.
     gc.collect()
-    torch.cuda.empty_cache()
+    if not kept:
+        torch.cuda.empty_cache()
     return elapsed
 
 
@@ -231,39 +251,49 @@ def size_of(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
 
 
-def beside_others(folder: Path, public: Path, runs: int, first: bool) -> None:
-    """All ways in turns; the slow ones less often."""
+def beside_others(folder: Path, public: Path, runs: int) -> None:
+    """All ways in turns, those of more than a second less often; then the others where torch has kept the memory, and first loads."""
     nbytes = size_of(folder)
     found = ways(folder, public)
-    slow = [name for name in found if name.startswith(("safetensors", "run:ai"))]
-    times: dict[str, list[float]] = {name: [] for name in found}
-    for run in range(runs + 1):
-        for name in sorted(found, reverse=bool(run % 2)):
-            if name in slow and run > 2:
-                continue
-            elapsed = seconds(found[name])
-            # The first one warms up.
-            if run > 0:
-                times[name].append(elapsed)
-    first_loads: dict[str, list[float]] = {name: [] for name in found if first and name not in slow}
+    # The first run of each warms up.
+    slow = [name for name, load in found.items() if seconds(load) > 1]
+    fast = [name for name in found if name not in slow]
+    times = in_turns({name: found[name] for name in fast}, runs) | in_turns({name: found[name] for name in slow}, 2)
+    for name in fast:
+        seconds(found[name], kept=True)
+    kept = in_turns({name: found[name] for name in fast}, runs, kept=True)
+    first_loads: dict[str, list[float]] = {name: [] for name in fast}
     for _ in range(5):
         for name, own in first_loads.items():
             own.append(first_load(name, folder, public))
+    print("| way | s | GB/s | memory kept by torch, s | GB/s | first load in a process, s | GB/s |\n|---|---|---|---|---|---|---|")
+    for name in found:
+        more = f"{show(kept[name], nbytes)} | {show(first_loads[name], nbytes)}" if name in fast else " | | |"
+        print(f"| {name} | {show(times[name], nbytes)} | {more} |")
     others = {name: own for name, own in times.items() if not name.startswith("sentry")}
-    best = min(others, key=lambda name: statistics.median(others[name]), default=None)
-    print("| way | s | GB/s | first load in a process, s |\n|---|---|---|---|")
-    for name, own in times.items():
-        alone = first_loads.get(name)
-        print(f"| {name} | {show(own, nbytes)} | {show(alone, nbytes).split(' |')[0] if alone else ''} |")
-    if best:
+    if others:
+        best = min(others, key=lambda name: statistics.median(others[name]))
         ratio = statistics.median(others[best]) / statistics.median(times["sentry, verified"])
         print(f"\nVerified: {ratio:.2f} times the best unverified way, {best}.\n", flush=True)
 
 
+def in_turns(found: dict[str, Callable[[], Any]], runs: int, kept: bool = False) -> dict[str, list[float]]:
+    """Seconds of each way, in an order that is turned around each time."""
+    times: dict[str, list[float]] = {name: [] for name in found}
+    for run in range(runs):
+        for name in sorted(found, reverse=bool(run % 2)):
+            times[name].append(seconds(found[name], kept))
+    return times
+
+
 def first_load(name: str, folder: Path, public: Path) -> float:
-    command = [sys.executable, "-c", FIRST, name, str(folder), str(public), str(Path(__file__).resolve().parent)]
-    run = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(run.stdout.split()[-1])
+    return float(child(FIRST, name, folder, public).split()[-1])
+
+
+def child(program: str, *arguments: object) -> str:
+    """What a program of Python prints that can import this one, whose folder is its last argument."""
+    command = [sys.executable, "-c", program, *map(str, arguments), str(Path(__file__).resolve().parent)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def drop_from_page_cache(folder: Path) -> None:
@@ -306,7 +336,7 @@ def cold(folder: Path, public: Path) -> None:
     nbytes, load = size_of(folder), ways(folder, public)["sentry, verified"]
     bare, ours = [], []
     read_by: dict[str, int] = {}
-    for _ in range(3):
+    for _ in range(5):
         drop_from_page_cache(folder)
         bare.append(bare_direct_reads(folder / WEIGHTS))
         drop_from_page_cache(folder)
@@ -319,7 +349,9 @@ def cold(folder: Path, public: Path) -> None:
         ours.append(seconds(noted))
     print("Not in the page cache:\n\n| what | s | GB/s |\n|---|---|---|")
     print(f"| bare direct reads, 16 threads, 8 MiB | {show(bare, nbytes)} |\n| sentry, verified, read by {read_by} | {show(ours, nbytes)} |")
-    print(f"\nVerified: {statistics.median(bare) / statistics.median(ours):.2f} of bare direct reads.\n", flush=True)
+    pairs = statistics.median(one / other for one, other in zip(bare, ours, strict=True))
+    ratio = statistics.median(bare) / statistics.median(ours)
+    print(f"\nVerified: {ratio:.2f} of bare direct reads, {pairs:.2f} by the median of pairs.\n", flush=True)
 
 
 def cost_of_hashing(folder: Path) -> None:
@@ -336,37 +368,34 @@ def cost_of_hashing(folder: Path) -> None:
 
 @contextlib.contextmanager
 def least_free() -> Iterator[list[int]]:
-    """The least memory of the GPU that was free meanwhile, seen every millisecond."""
+    """The least memory of the GPU that was free meanwhile, and how often it was looked at."""
     import torch
 
-    seen = [torch.cuda.mem_get_info()[0]]
+    seen = [torch.cuda.mem_get_info()[0], 0]
     is_over = threading.Event()
 
     def look() -> None:
         while not is_over.wait(0.001):
             seen[0] = min(seen[0], torch.cuda.mem_get_info()[0])
+            seen[1] += 1
 
     thread = threading.Thread(target=look)
     thread.start()
-    yield seen
-    is_over.set()
-    thread.join()
+    try:
+        yield seen
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def peaks(folder: Path, public: Path) -> None:
-    """Memory that a load takes besides its tensors."""
-    import torch
-
-    load = ways(folder, public)["sentry, verified"]
-    torch.cuda.empty_cache()
-    before = torch.cuda.mem_get_info()[0]
-    with least_free() as seen:
-        tensors = load()
-    nbytes = sum(tensor.nbytes for tensor in tensors.values())
-    besides = before - seen[0] - nbytes
-    print(f"Memory of the GPU that a load takes besides the {nbytes / 1e9:.2f} GB of its tensors: {besides / 1e6:.1f} MB.", flush=True)
-    del tensors
-    torch.cuda.empty_cache()
+    """Memory that the first load of a process takes besides its tensors, and the second one."""
+    nbytes = size_of(folder)
+    lines = [[int(word) for word in line.split()] for line in child(PEAKS, folder, public).splitlines()]
+    print(f"Memory of the GPU besides the {nbytes / 1e9:.2f} GB of the tensors, in a process that has torch's context:\n")
+    for which, (taken, looks), (left,) in (("first", *lines[:2]), ("second", *lines[2:])):
+        print(f"- {which} load: at most {taken / 1e6:.1f} MB, seen {looks} times; {left / 1e6:.1f} MB of all that is kept afterwards")
+    print(flush=True)
 
 
 def shapes(folder: Path, key: Any, public: Path, options: argparse.Namespace) -> None:
@@ -379,14 +408,15 @@ def shapes(folder: Path, key: Any, public: Path, options: argparse.Namespace) ->
         f"one file of {options.gigabytes:g} GB": folder / "one",
         f"{options.shards} shards of {options.gigabytes:g} GB": write_shards(folder / "shards", options.gigabytes, options.shards),
     }
-    print("| model | Python, s | GB/s | command, s | GB/s |\n|---|---|---|---|---|")
+    print("| model | Python, s | GB/s | command, s | GB/s | InstantTensor, unverified, s | GB/s |\n|---|---|---|---|---|---|---|")
     for what, model in made.items():
         sentry.sign_model(model, key=key, hash="blake3")
-        load = ways(model, public)["sentry, verified"]
-        seconds(load)
-        times = [seconds(load) for _ in range(options.runs)]
-        own = by_command(model, public, options.runs)
-        print(f"| {what} | {show(times, size_of(model))} | {show(own, size_of(model))} |", flush=True)
+        names = ["sentry, verified", "InstantTensor"] if (model / WEIGHTS).exists() else ["sentry, verified"]
+        found = {name: load for name, load in ways(model, public).items() if name in names}
+        in_turns(found, 1)
+        times = in_turns(found, options.runs)
+        columns = [times["sentry, verified"], by_command(model, public, options.runs), times.get("InstantTensor")]
+        print(f"| {what} | {' | '.join(show(own, size_of(model)) if own else ' | ' for own in columns)} |", flush=True)
     print()
 
 

@@ -152,11 +152,12 @@ def _column_type(name: str, column: _samples.Column) -> str:
 def _whole(name: str, batch: _samples.Batch) -> list[int]:
     """The ids in a field of a batch."""
     values = batch[name] if isinstance(batch, Mapping) else [sample.get(name) for sample in batch]
-    values = values.tolist() if hasattr(values, "tolist") else list(values)
-    for value in values:
+    numbers: list[int] = []
+    for value in values.tolist() if hasattr(values, "tolist") else values:
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
             raise UsageError(f'ids are whole numbers from 0 on: the field "{printable(name)}" has {value!r}')
-    return values
+        numbers.append(value)
+    return numbers
 
 
 def verify_dataset(

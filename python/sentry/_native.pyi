@@ -4,9 +4,10 @@ The native half of the package.
 
 from _typeshed import Incomplete, SupportsGetItem
 from os import PathLike
-from typing import Final, SupportsFloat, SupportsIndex, final
+from pathlib import Path
+from typing import Any, Final, SupportsFloat, SupportsIndex, final
 
-__all__ = ["COUNTS_BYTES", "VERSION", "Certificate", "Policy", "PrivateKey", "PublicKey", "Reader", "Signature", "SignedFile", "TensorDigests", "TensorsCheck", "Verification", "sign_files", "verify_files"]
+__all__ = ["COUNTS_BYTES", "VERSION", "Certificate", "Epoch", "Policy", "PrivateKey", "PublicKey", "Reader", "Receipt", "SampleChecker", "SampleCollector", "Signature", "SignedFile", "TensorDigests", "TensorsCheck", "Verification", "list_images", "path_id", "sign_dataset_files", "sign_files", "verify_dataset_files", "verify_files"]
 
 COUNTS_BYTES: Final[bool]
 """
@@ -45,8 +46,39 @@ class Certificate:
     sentry.UsageError
         Neither `identity` nor `any_identity`, or both.
     """
+    def __getnewargs_ex__(self, /) -> tuple[tuple[list[Path]], Any]: ...
     def __new__(cls, /, roots: str | PathLike[str] | SupportsGetItem[int, str | PathLike[str]], *, identity: str | None = None, any_identity: bool = False, timestamp_roots: str | PathLike[str] | SupportsGetItem[int, str | PathLike[str]] | None = None, dangerous_allow_ca_leaf: bool = False) -> Certificate: ...
     def __repr__(self, /) -> str: ...
+
+@final
+class Epoch:
+    """
+    Which samples of a dataset were delivered.
+    """
+    def deliver(self, /, receipt: Receipt) -> None:
+        """
+        Takes down that the samples of a receipt were delivered, or kept back.
+        """
+    def delivered(self, /) -> list[int]:
+        """
+        How many samples of each source were delivered.
+        """
+    def finish(self, /) -> tuple[int, int]:
+        """
+        The verdict: how many samples were signed, and how many of them were kept back.
+        """
+    def kept_back(self, /) -> list[int]:
+        """
+        How many samples of each source were kept back and never delivered.
+        """
+    def merge(self, /, stored: bytes) -> None:
+        """
+        Adds what another worker or rank delivered, as it stored it.
+        """
+    def to_bytes(self, /) -> bytes:
+        """
+        All of it, to go on later or elsewhere.
+        """
 
 @final
 class Policy:
@@ -66,6 +98,7 @@ class Policy:
     sentry.PolicyFileError
         The policy cannot be used: malformed, or contradicting itself.
     """
+    def __getnewargs_ex__(self, /) -> tuple[tuple[Path], Any]: ...
     def __new__(cls, /, path: str | PathLike[str], *, artifact: str | None = None) -> Policy: ...
     def __repr__(self, /) -> str: ...
     @property
@@ -146,7 +179,13 @@ class PublicKey:
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self, /) -> int: ...
     def __new__(cls, /, path: str | PathLike[str], *, timestamp_roots: str | PathLike[str] | SupportsGetItem[int, str | PathLike[str]] | None = None) -> PublicKey: ...
+    def __reduce__(self, /) -> tuple[Any, tuple[str, list[Path] | None]]: ...
     def __repr__(self, /) -> str: ...
+    @staticmethod
+    def _restore(pem: str, timestamp_roots: SupportsGetItem[int, str | PathLike[str]] | None) -> PublicKey:
+        """
+        A key as another process had it.
+        """
     @property
     def algorithm(self, /) -> str:
         """
@@ -203,6 +242,106 @@ class Reader:
         """
 
 @final
+class Receipt:
+    """
+    What looking at samples has shown, to go with them until they are delivered.
+    """
+    def __len__(self, /) -> int:
+        """
+        How many samples it is about.
+        """
+    def __reduce__(self, /) -> tuple[Any, tuple[bytes]]: ...
+    @staticmethod
+    def from_bytes(stored: bytes) -> Receipt:
+        """
+        Reads what another process has written.
+        """
+    def with_others(self, /, others: SupportsGetItem[int, Receipt]) -> Receipt:
+        """
+        This receipt with the samples of others.
+        """
+
+@final
+class SampleChecker:
+    """
+    A dataset whose signature holds, to check samples with.
+    """
+    def __new__(cls, /, dataset: str | PathLike[str], signatures: SupportsGetItem[int, str | PathLike[str]], contributors: SupportsGetItem[int, tuple[str | PathLike[str], PublicKey | Certificate | Policy]], trust: PublicKey | Certificate | Policy) -> SampleChecker: ...
+    def check_tables(self, /) -> None:
+        """
+        Reads and checks all tables.
+        """
+    def epoch(self, /, stored: bytes | None = None) -> Epoch:
+        """
+        An epoch of which nothing was delivered, or the one that was stored.
+        """
+    @property
+    def fields(self, /) -> list[tuple[str, str]]:
+        """
+        Name and Arrow type of each field.
+        """
+    @property
+    def ids(self, /) -> tuple[str, str | None]:
+        """
+        Where ids come from: the name of a column, or ``"path"`` or ``"ordinal"`` with no column.
+        """
+    def look(self, /, source: str, ids: SupportsGetItem[int, SupportsIndex], fields: SupportsGetItem[int, tuple[str, Incomplete | SupportsGetItem[int, Any]]], keep_back: bool) -> tuple[Receipt, list[tuple[int, str]]]:
+        """
+        Looks at samples of a source. Unless wrong ones are to be kept back, one of them is an error; else their places come back too, and
+        what is wrong with each.
+        """
+    def look_at_stream(self, /, source: str, ids: SupportsGetItem[int, SupportsIndex] | None, stream: bytes | bytearray, keep_back: bool) -> tuple[Receipt, list[tuple[int, str]]]:
+        """
+        Looks at samples that are the rows of an Arrow stream; there are ids for them unless those are a column.
+        """
+    @property
+    def name(self, /) -> str:
+        """
+        The dataset's name. Nothing was checked against it.
+        """
+    def receipt(self, /) -> Receipt:
+        """
+        A receipt of no sample.
+        """
+    @property
+    def sources(self, /) -> list[tuple[str, int, bool]]:
+        """
+        Name and number of samples of each source, and whether it has a table.
+        """
+    @property
+    def verification(self, /) -> Verification:
+        """
+        What is known of the signature. No sample was checked for it.
+        """
+    @property
+    def version(self, /) -> int | None:
+        """
+        The version that the signer stated.
+        """
+
+@final
+class SampleCollector:
+    """
+    Samples that are going to be signed.
+    """
+    def __new__(cls, /, ids: str | None = None) -> SampleCollector:
+        """
+        `ids` is `column NAME`, `path` or `ordinal`; by default a column `id`, or the number of the row.
+        """
+    def add(self, /, source: str, count: SupportsIndex, ids: SupportsGetItem[int, SupportsIndex] | None, fields: SupportsGetItem[int, tuple[str, str, Incomplete | SupportsGetItem[int, Any]]]) -> None:
+        """
+        Adds samples, whose fields have these names, types and values; their ids are the next numbers, if there are none.
+        """
+    def add_stream(self, /, source: str, source_column: str | None, stream: bytes | bytearray) -> None:
+        """
+        Adds the rows of an Arrow stream.
+        """
+    def sign(self, /, signing: Incomplete, *, signature: str | PathLike[str], name: str, version: SupportsIndex | None, tables: bool, contributors: SupportsGetItem[int, tuple[str | PathLike[str], PublicKey | Certificate | Policy]]) -> Signature:
+        """
+        Signs them, and writes the signature with its tables. Nothing can be added afterwards.
+        """
+
+@final
 class Signature:
     """
     What was signed, and where the signature is.
@@ -227,6 +366,11 @@ class Signature:
     def path(self, /) -> str:
         """
         The signature file.
+        """
+    @property
+    def samples(self, /) -> int:
+        """
+        Samples of a dataset.
         """
     @property
     def subject(self, /) -> str:
@@ -379,6 +523,11 @@ class Verification:
         The rule of the policy that decided, if one did.
         """
     @property
+    def samples(self, /) -> int:
+        """
+        Samples of a dataset that were checked.
+        """
+    @property
     def signer(self, /) -> str:
         """
         Who signed, for people: the first signer, if there are several.
@@ -406,7 +555,7 @@ class Verification:
     @property
     def unsigned_files(self, /) -> list[str]:
         """
-        Files that lie in the model and are not signed, which the caller allowed.
+        Files that lie in the model and are not signed, which the caller allowed; in a dataset those that hold no samples.
         """
     @property
     def version(self, /) -> int | None:
@@ -414,9 +563,29 @@ class Verification:
         The version that the signer stated.
         """
 
+def list_images(folder: str | PathLike[str]) -> list[tuple[str, str, str | None]]:
+    """
+    Path, source and label of each image of a folder.
+    """
+
+def path_id(path: str) -> int:
+    """
+    The id of a sample that is known by its path or key.
+    """
+
+def sign_dataset_files(dataset: str | PathLike[str], signing: Incomplete, *, signature: str | PathLike[str] | None, name: str | None, version: SupportsIndex | None, id: str | None, source: str | None, tables: bool, contributors: SupportsGetItem[int, tuple[str | PathLike[str], PublicKey | Certificate | Policy]]) -> Signature:
+    """
+    Signs the samples of a folder or a file.
+    """
+
 def sign_files(model: str | PathLike[str], signing: Incomplete, *, signature: str | PathLike[str] | None, hash: str, shard_size: SupportsIndex | None, ignore: SupportsGetItem[int, str], allow_symlinks: bool, version: SupportsIndex | None, annotate: bool) -> Signature:
     """
     Signs a directory or a file. Paths to ignore are relative to the model.
+    """
+
+def verify_dataset_files(dataset: str | PathLike[str], trust: PublicKey | Certificate | Policy, *, signatures: SupportsGetItem[int, str | PathLike[str]], source: str | None, contributors: SupportsGetItem[int, tuple[str | PathLike[str], PublicKey | Certificate | Policy]]) -> Verification:
+    """
+    Verifies all samples of a folder or a file.
     """
 
 def verify_files(model: str | PathLike[str], trust: PublicKey | Certificate | Policy, *, signatures: SupportsGetItem[int, str | PathLike[str]], ignore: SupportsGetItem[int, str], allow_unsigned: bool) -> Verification:

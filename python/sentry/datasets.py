@@ -141,7 +141,7 @@ def load_dataset(
 def _download(name: str, revision: str | None, token: str | None) -> str:
     from huggingface_hub import snapshot_download
 
-    return snapshot_download(name, repo_type="dataset", revision=revision, token=token)
+    return str(snapshot_download(name, repo_type="dataset", revision=revision, token=token))
 
 
 class VerifiedDataset:
@@ -297,7 +297,7 @@ def _stream(table: pyarrow.Table) -> bytes:
     sink = pyarrow.BufferOutputStream()
     with pyarrow.ipc.new_stream(sink, table.schema.remove_metadata()) as writer:
         writer.write_table(table.replace_schema_metadata(None))
-    return sink.getvalue().to_pybytes()
+    return bytes(sink.getvalue())
 
 
 def from_invalid(error: Exception) -> Error:

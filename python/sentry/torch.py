@@ -101,7 +101,7 @@ class Looking(Protocol):
         """How many there are."""
 
 
-class VerifiedDataset(torch_data.Dataset[Any]):
+class VerifiedDataset(torch_data.Dataset[Any]):  # type: ignore[misc]
     """A map-style dataset whose samples are checked before they are used.
 
     Used by itself, ``dataset[index]`` checks a sample and counts it as used. In a :class:`DataLoader` of this module samples count
@@ -256,7 +256,7 @@ class _Images:
         return {name: sample[name] for name in self._fields}
 
 
-class VerifiedIterableDataset(torch_data.IterableDataset[Any]):
+class VerifiedIterableDataset(torch_data.IterableDataset[Any]):  # type: ignore[misc]
     """An iterable dataset whose samples are checked before they are used.
 
     Parameters
@@ -331,7 +331,7 @@ class _Batch:
         return self
 
 
-class _Map(torch_data.Dataset[Any]):
+class _Map(torch_data.Dataset[Any]):  # type: ignore[misc]
     """A dataset as the loader reads it: some samples at once."""
 
     def __init__(self, dataset: Looking) -> None:
@@ -350,7 +350,7 @@ class _Map(torch_data.Dataset[Any]):
         return self.__getitems__([index])
 
 
-class _Stream(torch_data.IterableDataset[Any]):
+class _Stream(torch_data.IterableDataset[Any]):  # type: ignore[misc]
     """An iterable dataset as the loader reads it."""
 
     def __init__(self, dataset: Any) -> None:
@@ -430,7 +430,7 @@ class _Delivering:
                 yield batch.values
 
 
-class DataLoader(_Delivering, torch_data.DataLoader[Any]):
+class DataLoader(_Delivering, torch_data.DataLoader[Any]):  # type: ignore[misc]
     """``torch.utils.data.DataLoader`` for datasets whose samples are checked: same options, any workers.
 
     Workers check samples where they read them, before they are decoded. A sample counts as used when its batch is handed out, so that

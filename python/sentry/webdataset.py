@@ -34,13 +34,30 @@ class _Stage:
             raise UsageError("fields were signed whose names differ only in their case, which webdataset does not tell apart")
 
     def __call__(self, samples: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        return self._delivering(samples) if self._delivers else self._sending(samples)
+
+    def _delivering(self, samples: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         for sample in samples:
             receipt = self._look(sample)
-            if self._delivers:
-                self._verifier.deliver(receipt)
+            self._verifier.deliver(receipt)
+            if receipt.kept:
+                yield sample
+
+    def _sending(self, samples: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        # One sample behind, so that what is known of samples that are kept back goes along with one that is not.
+        waiting: dict[str, Any] | None = None
+        pending: list[Receipt] = []
+        for sample in samples:
+            receipt = self._look(sample)
             if not receipt.kept:
+                pending.append(receipt)
                 continue
-            yield sample if self._delivers else {**sample, RECEIPT: receipt}
+            if waiting is not None:
+                yield waiting
+            waiting = {**sample, RECEIPT: self._verifier.join([receipt, *pending])}
+            pending = []
+        if waiting is not None:
+            yield {**waiting, RECEIPT: self._verifier.join([waiting[RECEIPT], *pending])}
 
     def _look(self, sample: dict[str, Any]) -> Receipt:
         if "__key__" not in sample:

@@ -69,6 +69,7 @@ impl PublicKey {
         Self::with_timestamps(py, sentry::PublicKey::from_pem(pem.as_bytes()).or_raise(py)?, timestamp_roots)
     }
 
+    #[allow(clippy::type_complexity, reason = "what pickle asks for")]
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (&str, Option<Vec<PathBuf>>))> {
         Ok((py.get_type::<Self>().getattr("_restore")?, (self.pem(), self.timestamp_roots.clone())))
     }

@@ -105,14 +105,14 @@ impl Certificate {
         Ok(Self { trusted, description, arguments })
     }
 
-    fn __getnewargs_ex__<'py>(&self, py: Python<'py>) -> PyResult<((Vec<PathBuf>,), Bound<'py, PyDict>)> {
+    fn __getnewargs_ex__<'py>(&self, py: Python<'py>) -> PyResult<((Vec<PathBuf>,), Bound<'py, PyAny>)> {
         let CertificateArguments { roots, identity, any_identity, timestamp_roots, dangerous_allow_ca_leaf } = self.arguments.clone();
         let named = PyDict::new(py);
         named.set_item("identity", identity)?;
         named.set_item("any_identity", any_identity)?;
         named.set_item("timestamp_roots", timestamp_roots)?;
         named.set_item("dangerous_allow_ca_leaf", dangerous_allow_ca_leaf)?;
-        Ok(((roots,), named))
+        Ok(((roots,), named.into_any()))
     }
 
     fn __repr__(&self) -> String {
@@ -150,10 +150,10 @@ impl Policy {
         Ok(Self { policy: py.detach(|| read_policy(&path)).or_raise(py)?, artifact, path })
     }
 
-    fn __getnewargs_ex__<'py>(&self, py: Python<'py>) -> PyResult<((PathBuf,), Bound<'py, PyDict>)> {
+    fn __getnewargs_ex__<'py>(&self, py: Python<'py>) -> PyResult<((PathBuf,), Bound<'py, PyAny>)> {
         let named = PyDict::new(py);
         named.set_item("artifact", self.artifact())?;
-        Ok(((self.path.clone(),), named))
+        Ok(((self.path.clone(),), named.into_any()))
     }
 
     /// What the policy calls the model, if that was said.

@@ -21,8 +21,8 @@ from PIL import Image
 
 FLIPPED = 137
 
-# More workers than this machine has cores.
-pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
+# More workers than this machine has cores; and what torchdata still calls.
+pytestmark = [pytest.mark.filterwarnings("ignore:This DataLoader will create"), pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")]
 
 
 @pytest.fixture(scope="module")

@@ -104,10 +104,13 @@ impl std::fmt::Display for Candidate {
 
 /// What to try for a field; nothing for one that has too many values.
 fn candidates(field: &Field<'_>, others: &[Field<'_>]) -> Option<Vec<Candidate>> {
+    let own = candidate(&field.value)?;
+    let others = others.iter().filter(|other| other.name == field.name).filter_map(|other| candidate(&other.value));
     let mut found = vec![Candidate::Null];
-    let same_name = others.iter().filter(|other| other.name == field.name).filter_map(|other| candidate(&other.value));
-    found.extend(same_name);
-    match candidate(&field.value)? {
+    found.extend(others);
+    // A value that is missing was of the kind that other samples have.
+    let like = found.iter().find(|other| own == Candidate::Null && **other != Candidate::Null).cloned();
+    match like.unwrap_or(own) {
         Candidate::Null => {}
         Candidate::Number { kind, bytes } => {
             found.extend(flipped(&bytes).map(|bytes| Candidate::Number { kind, bytes }));
@@ -221,6 +224,15 @@ mod tests {
         let other = pet(&image, 9, "dog");
         assert_eq!(field_that_differs(&pet(&image, 3, "cat"), &signed, &[]), likely());
         assert_eq!(field_that_differs(&pet(&image, 3, "cat"), &signed, &other), sure("name", "dog"));
+    }
+
+    #[test]
+    fn a_value_that_is_missing_is_looked_for_among_the_kind_of_others() {
+        let sample = |value| [Field { name: "label", value }];
+        let other = sample(Value::Integer(1));
+        let signed = digest(&sample(Value::Integer(5)));
+        assert_eq!(field_that_differs(&sample(Value::Null), &signed, &other), sure("label", "5"));
+        assert_eq!(field_that_differs(&sample(Value::Null), &signed, &[]), None);
     }
 
     #[test]

@@ -1,0 +1,191 @@
+#!/usr/bin/env python3
+"""What checking samples costs, and signing them. Prints Markdown.
+
+1. Samples in memory, 50,000 of 3072 bytes with a label, checked in batches on one core.
+2. An epoch of a small network over the same, with the loader of `sentry.torch` and with torch's own, in turns.
+3. `sentry dataset sign` of a dataset in Parquet (`--gigabytes`), beside merely reading it with the same library (`--reading`, the
+   example `reading` of crates/dataset), in turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy
+import sentry
+import sentry.torch
+import torch
+
+COUNT, SHAPE = 50_000, (32, 32, 3)
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--runs", type=int, default=5)
+    arguments.add_argument("--gigabytes", type=float, default=10)
+    arguments.add_argument("--row-bytes", type=int, default=100_000)
+    arguments.add_argument("--sentry", default="target/release/sentry")
+    arguments.add_argument("--reading", default="target/release/examples/reading")
+    arguments.add_argument("--folder", type=Path, help="for the Parquet files; the default is a temporary one")
+    options = arguments.parse_args()
+    print(f"# Datasets\n\n{processor()}, {os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}, torch {torch.__version__}.")
+    print(f"Medians of {options.runs} runs, [fastest slowest].\n")
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        key = sentry.PrivateKey.generate()
+        images, labels = samples()
+        signature = Path(folder) / "cifar.sig"
+        sentry.sign_dataset({"image": images, "label": labels}, key=key, signature=signature, name="cifar")
+        verifier = sentry.DatasetVerifier("cifar", signature=signature, trust=key.public_key)
+        checking(verifier, images, labels, options.runs)
+        epoch(verifier, images, labels, options.runs)
+        if options.gigabytes:
+            parquet(Path(folder) / "parquet", key, options)
+
+
+def processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(": ")[2]
+    return platform.machine()
+
+
+def samples() -> tuple[Any, Any]:
+    source = numpy.random.default_rng(7)
+    return source.integers(0, 256, (COUNT, *SHAPE), dtype=numpy.uint8), source.integers(0, 10, COUNT)
+
+
+def show(times: list[float], unit: float = 1) -> str:
+    return f"{statistics.median(times) / unit:.3f} [{min(times) / unit:.3f} {max(times) / unit:.3f}]"
+
+
+def timed(work: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def checking(verifier: sentry.DatasetVerifier, images: Any, labels: Any, runs: int) -> None:
+    print("## Checking samples that are in memory, on one core\n\n| batch | µs a sample |\n|---|---|")
+    for size in (1, 32, 256, 4096):
+        count = COUNT if size > 1 else COUNT // 10
+
+        def check() -> None:
+            for start in range(0, count, size):
+                end = min(start + size, count)
+                verifier.check({"image": images[start:end], "label": labels[start:end]}, ids=range(start, end))
+
+        check()
+        times = [timed(check) for _ in range(runs)]
+        print(f"| {size} | {show(times, count * 1e-6)} |")
+    verifier.reset()
+    print(flush=True)
+
+
+class Pairs(torch.utils.data.Dataset[Any]):
+    def __init__(self, images: Any, labels: Any) -> None:
+        self._images, self._labels = images, labels
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        return decode({"image": self._images[index], "label": self._labels[index]})
+
+
+def decode(sample: Any) -> tuple[Any, int]:
+    return torch.tensor(sample["image"]).permute(2, 0, 1).float().div_(255), int(sample["label"])
+
+
+def epoch(verifier: sentry.DatasetVerifier, images: Any, labels: Any, runs: int) -> None:
+    torch.manual_seed(1)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 16, 3, padding=1), torch.nn.ReLU(), torch.nn.MaxPool2d(2), torch.nn.Conv2d(16, 32, 3, padding=1), torch.nn.ReLU(),
+        torch.nn.MaxPool2d(2), torch.nn.Flatten(), torch.nn.Linear(32 * 64, 10),
+    )  # fmt: skip
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.05)
+
+    def train(batches: Any) -> None:
+        for inputs, targets in batches:
+            loss = torch.nn.functional.cross_entropy(network(inputs), targets)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    checked = sentry.torch.VerifiedDataset({"image": images, "label": labels}, verifier, transform=decode)
+    loaders = {
+        "torch's": lambda: torch.utils.data.DataLoader(Pairs(images, labels), batch_size=128, shuffle=True),
+        "verified": lambda: sentry.torch.DataLoader(checked, batch_size=128, shuffle=True),
+    }
+    times: dict[str, list[float]] = {name: [] for name in loaders}
+    for run in range(runs + 1):
+        for name in sorted(loaders, reverse=bool(run % 2)):
+            elapsed = timed(lambda name=name: train(loaders[name]()))  # type: ignore[misc]
+            if name == "verified":
+                verifier.finish()
+            # The first one warms up.
+            if run:
+                times[name].append(elapsed)
+    print(f"## An epoch of a small network, {COUNT} images of {SHAPE}, batches of 128, no workers\n\n| loader | s |\n|---|---|")
+    for name, own in times.items():
+        print(f"| {name} | {show(own)} |")
+    pairs = sorted(verified / plain for plain, verified in zip(times["torch's"], times["verified"], strict=True))
+    print(f"\nVerified: {statistics.median(pairs):.3f} of the time without, median of pairs [{pairs[0]:.3f} {pairs[-1]:.3f}].\n", flush=True)
+
+
+def rows(gigabytes: float, row_bytes: int) -> Iterator[Any]:
+    import pyarrow
+
+    source, made, per_table = numpy.random.default_rng(3), 0, max(1, 64_000_000 // row_bytes)
+    while made * row_bytes < gigabytes * 1e9:
+        body = source.integers(0, 256, per_table * row_bytes, dtype=numpy.uint8).tobytes()
+        images = [body[place : place + row_bytes] for place in range(0, len(body), row_bytes)]
+        yield pyarrow.table({"id": range(made, made + per_table), "image": images, "label": [0] * per_table})
+        made += per_table
+
+
+def parquet(folder: Path, key: sentry.PrivateKey, options: argparse.Namespace) -> None:
+    import pyarrow.parquet
+
+    folder.mkdir()
+    shards: list[Any] = []
+    for number, table in enumerate(rows(options.gigabytes, options.row_bytes)):
+        if number % 16 == 0:
+            if shards:
+                shards[-1].close()
+            shards.append(pyarrow.parquet.ParquetWriter(folder / f"train-{number // 16:05}.parquet", table.schema, compression="none", use_dictionary=False))
+        shards[-1].write_table(table)
+    shards[-1].close()
+    secret = folder.parent / "key.pem"
+    key.write(secret)
+    files = sorted(str(file) for file in folder.glob("*.parquet"))
+    nbytes = sum(os.stat(file).st_size for file in files)
+    ways = {
+        "reading": [options.reading, *files],
+        "signing": [options.sentry, "dataset", "sign", str(folder), "--key", str(secret), "--quiet"],
+    }
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for run in range(options.runs + 1):
+        for name in sorted(ways, reverse=bool(run % 2)):
+            elapsed = timed(lambda name=name: subprocess.run(ways[name], check=True, capture_output=True))  # type: ignore[misc]
+            if run:
+                times[name].append(elapsed)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1000
+    print(f"## Signing {nbytes / 1e9:.1f} GB of Parquet, rows of {options.row_bytes} bytes, beside merely reading it\n\n| what | s | GB/s |\n|---|---|---|")
+    for name, own in times.items():
+        print(f"| {name} | {show(own)} | {nbytes / statistics.median(own) / 1e9:.2f} |")
+    ratio = statistics.median(times["reading"]) / statistics.median(times["signing"])
+    print(f"\nSigning: {ratio:.2f} of the rate of reading. Peak memory of any of these processes: {peak:.0f} MB.\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()
