@@ -339,6 +339,11 @@ class Dataset:
         args = ["dataset", "verify", str(path or self.folder), "--key", str(self.world.public_key()), *self._where()]
         return Attempt([*args, *extra, "--json"], differences, **options)
 
+    def under(self, policy: Path, artifact: str = "acme/digits", **options: Any) -> Attempt:
+        """Verifies every sample under a policy."""
+        args = ["dataset", "verify", str(self.folder), "--policy", str(policy), "--artifact", artifact, *self._where()]
+        return Attempt([*args, "--json"], **options)
+
     def signing(self, *extra: str, **options: Any) -> Attempt:
         """Signs the samples with the signer's key."""
         args = ["dataset", "sign", str(self.folder), "--key", str(self.world.private_key()), *self._where()]
