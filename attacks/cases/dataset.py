@@ -77,7 +77,7 @@ def label_flipped__without_tables(data):
 
 
 @each_format(case, "dataset_differs")
-def text_changed(data):
+def sample_changed(data):
     data.signed().sources["test"][0]["text"] = "icebergz"
     data.write()
     return data.verify(differences=changed("test", data.id("test", 0)))

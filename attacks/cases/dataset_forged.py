@@ -7,10 +7,9 @@ reference.
 import hashlib
 import struct
 
-import lattice
 from kit import oms
 from kit.case import rejected
-from kit.datasets import CSV, Dataset, added, another, described, each_format, entries, find, honest, source, state, statement, stored, sum_up
+from kit.datasets import CSV, Dataset, added, another, described, each_format, entries, find, honest, lattice, source, state, statement, stored, sum_up
 from kit.keys import key
 
 case = rejected("dataset")
