@@ -188,6 +188,11 @@ fn a_statement_whose_table_and_state_disagree_is_refused_whichever_of_them_the_s
     let file: Box<dyn TableFile> = Box::new(InMemory(tables(&of_table)["train"].as_bytes().to_vec()));
     let checker = statement.sample_checker(BTreeMap::from([("train".to_owned(), file)])).unwrap();
     assert_eq!(checker.check_tables().unwrap_err().code(), "table_state");
+    // Looked up one by one, every sample is the signed one; the epoch of them is not.
+    let mut epoch = Epoch::new(&checker);
+    deliver(&mut epoch, &checker, 0, &samples("table", 3)).unwrap();
+    assert_eq!(epoch.delivered(), [3]);
+    assert_eq!(epoch.finish(&checker).unwrap_err().code(), "table_state");
 }
 
 #[test]
