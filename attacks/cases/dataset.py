@@ -6,7 +6,10 @@
 import hashlib
 
 from kit.case import rejected
-from kit.datasets import CSV, FORMATS, IMAGES, NPY, TAR, Csv, Dataset, added, another, changed, each_format, find, integer, missing, npy, source, statement
+from kit.datasets import (
+    CSV, FORMATS, IMAGES, NPY, TAR, Csv, Dataset, added, another, changed, each_format, find, integer,
+    missing, npy, source, statement,
+)  # fmt: skip
 from kit.datasets import text as text_field
 from kit.keys import key
 

@@ -1,4 +1,4 @@
-"""Class dataset, part three: samples on their way to training, met by the Python package. The programs are in kit/train.py."""
+"""Class dataset, part four: samples on their way to training, met by the Python package. The programs are in kit/train.py."""
 
 from kit.case import rejected
 from kit.datasets import CSV, Dataset, added, another, changed, honest

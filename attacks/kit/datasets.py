@@ -1,8 +1,8 @@
 """Small datasets in every format, and their statements and tables by hand.
 
-A sample is a dictionary of an `id`, a `label` and a `text` of eight letters. What the samples of a format are, and what is signed of them, is said here
-once more and by means of `reference/`: nothing of Sentry's own code is asked. Everything is plain data, so that a fixture can spoil
-one thing and sign the rest honestly.
+A sample is a dictionary of an `id`, a `label` and a `text` of eight letters. What the samples of a format are, and what is signed of
+them, is said here once more and by means of `reference/`: nothing of Sentry's own code is asked. Everything is plain data, so that a
+fixture can spoil one thing and sign the rest honestly.
 """
 
 import csv
@@ -352,7 +352,7 @@ class Dataset:
     def training(self, program: str, differences: set | None = None, timeout: float = 60, **options: Any) -> Attempt:
         """Trains on the samples by one of the programs of train.py."""
         args = [program, str(self.folder), "--key", str(self.world.public_key()), *self._where()]
-        # Workers of torch leave folders behind that were for sockets.
+        # Workers of torch share memory by sockets, whose paths must be short, and leave their folders behind.
         environment = {"TMPDIR": str(self.world.root.parent)}
         return Attempt([*args, "--json"], differences, program=TRAINER, timeout=timeout, environment=environment, **options)
 
