@@ -352,7 +352,7 @@ class Dataset:
     def training(self, program: str, differences: set | None = None, timeout: float = 60, **options: Any) -> Attempt:
         """Trains on the samples by one of the programs of train.py."""
         args = [program, str(self.folder), "--key", str(self.world.public_key()), *self._where()]
-        # Workers of torch leave folders behind that were for sockets.
+        # Workers of torch share memory by sockets, whose paths must be short, and leave their folders behind.
         environment = {"TMPDIR": str(self.world.root.parent)}
         return Attempt([*args, "--json"], differences, program=TRAINER, timeout=timeout, environment=environment, **options)
 

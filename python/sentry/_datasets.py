@@ -525,7 +525,7 @@ class DatasetVerifier:
         EpochError
             Samples are missing. They can still be delivered, and this be called again.
         SampleError
-            The samples of a source without a table were not the signed ones.
+            The samples of a source without a table were not the signed ones, or a table does not add up to what was signed of its source.
         """
         finished = FinishedEpoch(*self._epoch.finish())
         self.reset()

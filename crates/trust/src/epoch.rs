@@ -155,11 +155,12 @@ impl Epoch {
         self.sources.iter().map(Delivered::kept_back).collect()
     }
 
-    /// The verdict: every signed sample was delivered, and no other.
+    /// The verdict: every signed sample was delivered, and no other. Tables have to add up to the signed states, or a signer could bless
+    /// two contents: one for those who look samples up, and one for those who add them up.
     ///
     /// # Errors
     /// [`VerifyError::EpochIncomplete`]; [`VerifyError::DatasetDiffers`] if the samples of a source without a table are not the signed ones;
-    /// [`VerifyError::EpochState`] if this is of another dataset.
+    /// those of [`SampleChecker::check_tables`]; [`VerifyError::EpochState`] if this is of another dataset.
     pub fn finish(&self, checker: &SampleChecker) -> Result<Verified<FinishedEpoch>, VerifyError> {
         if self.payload != checker.statement().payload_sha256() || self.sources.len() != checker.sources().len() {
             return Err(VerifyError::EpochState { reason: "it is of another dataset" });
@@ -181,6 +182,7 @@ impl Epoch {
         if !different.is_empty() {
             return Err(VerifyError::DatasetDiffers(different));
         }
+        checker.check_tables()?;
         let samples = checker.statement().value().manifest.whole().count();
         Ok(checker.statement().also(FinishedEpoch { samples, quarantined }))
     }

@@ -126,7 +126,7 @@ impl<'a> Parser<'a> {
         }
         let descr = self.text()?;
         if descr.get(1..).is_some_and(|kind| kind.starts_with('O')) {
-            return Err("its elements are Python objects, which nobody loads from an unverified file".to_owned());
+            return Err("its elements are Python objects: pickles are never read".to_owned());
         }
         let unsigned = || format!("elements of type {} cannot be signed", printable(descr));
         let kind = descr.strip_prefix(['<', '>', '|']).ok_or_else(unsigned)?;
@@ -239,10 +239,7 @@ mod tests {
             ("{'descr': '<M8[ns]', 'fortran_order': False, 'shape': (3,)}", "elements of type <M8[ns] cannot be signed"),
             ("{'descr': '', 'fortran_order': False, 'shape': (3,)}", "elements of type  cannot be signed"),
             ("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (3,)}", "its elements are structures"),
-            (
-                "{'descr': '|O', 'fortran_order': False, 'shape': (3,)}",
-                "its elements are Python objects, which nobody loads from an unverified file",
-            ),
+            ("{'descr': '|O', 'fortran_order': False, 'shape': (3,)}", "its elements are Python objects: pickles are never read"),
             ("{'descr': '<f4', 'fortran_order': False, 'shape': (3,)}\u{e9}", "its header is not ASCII"),
             ("((((((((", "its header has no '{' where there must be one"),
             ("", "its header has no '{' where there must be one"),
