@@ -425,6 +425,16 @@ fn a_mixture_of_formats_is_refused_and_pictures_beside_tables_are_none() {
 }
 
 #[test]
+fn files_that_other_programs_would_read_beside_the_samples_are_refused() {
+    let lines = &b"{\"x\": 1}\n"[..];
+    for (samples, other) in [("a.jsonl", "evil.json"), ("a.csv", "more.TSV")] {
+        let text = if samples == "a.csv" { &b"x\n1\n"[..] } else { lines };
+        assert_eq!(refused(folder(&[(samples, text), (other, b"x")]).path()).0, "dataset_layout", "{other}");
+    }
+    assert_eq!(measure(folder(&[("a.jsonl", lines), ("dataset_infos.json", b"{}"), ("b.txt", b"x")]).path()).samples(), 1);
+}
+
+#[test]
 fn one_file_is_a_dataset_too() {
     let folder = folder(&[("pets.csv", b"x\n1\n2\n"), ("other.parquet", b"never looked at")]);
     assert_eq!(measure(&folder.path().join("pets.csv")).samples(), 2);

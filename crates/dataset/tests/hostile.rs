@@ -305,10 +305,7 @@ fn headers_of_arrays_that_numpy_takes_otherwise_or_that_never_end_are_refused() 
             "its header has no '(' where there must be one",
         ),
         ([&b"\x93NUMPY\x02\x00"[..], &[0xff; 4], b"{}"].concat(), "its header claims 4294967295 bytes, and at most 10000 are read"),
-        (
-            npy("|O", "(1,)", b"cposix\nsystem\n(S'true'\ntR."),
-            "its elements are Python objects: pickles are never read",
-        ),
+        (npy("|O", "(1,)", b"cposix\nsystem\n(S'true'\ntR."), "its elements are Python objects: pickles are never read"),
         (npy("<f4", "(4611686018427387905,)", &[0; 4]), "its shape and type need too many bytes, and it has 88"),
         (npy("<f4", "(1, 4611686018427387904, 4)", &[0; 4]), "its shape is too large"),
     ] {

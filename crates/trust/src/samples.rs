@@ -148,6 +148,19 @@ impl SampleChecker {
         }
     }
 
+    /// The ids of all samples of a source, ascending; nothing for one without a table.
+    ///
+    /// # Errors
+    /// [`VerifyError::Table`], [`VerifyError::TableUnreadable`].
+    pub fn ids(&self, source: usize) -> Result<Option<Vec<u64>>, VerifyError> {
+        let Some(table) = &self.sources[source].table else { return Ok(None) };
+        let mut ids = Vec::new();
+        for part in 0..table.parts.len() {
+            ids.extend(table.part(part)?.entries().map(|entry| entry.id));
+        }
+        Ok(Some(ids))
+    }
+
     /// Checks all tables: every part's digest, and the sum of every source. Once is enough: later calls find it done.
     ///
     /// # Errors

@@ -99,6 +99,11 @@ impl Layout {
             let ResourcePath::File(path) = &file.path else { continue };
             let kind = if is_folder && is_hidden(path.as_str()) { hidden(path, format)? } else { kind_of(path, format) };
             if kind == Kind::Other {
+                if !(is_folder && is_hidden(path.as_str())) && is_taken_for_samples(base_name(path.as_str()), format) {
+                    let reason =
+                        format!("\"{path}\" would be taken for samples by other programs, and is not read here: convert or remove it");
+                    return Err(DatasetError::Layout { reason });
+                }
                 if !is_side_file(path.as_str()) {
                     others.push(path.clone());
                 }
@@ -140,6 +145,18 @@ fn hidden(path: &ModelPath, format: Format) -> Result<Kind, DatasetError> {
         return Err(DatasetError::Layout { reason });
     }
     Ok(Kind::Other)
+}
+
+/// Whether libraries of datasets read a file together with those of a format, or in their place. Some JSON is only about datasets.
+fn is_taken_for_samples(name: &str, format: Format) -> bool {
+    let about = ["dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"];
+    let endings: &[&str] = match format {
+        Format::Jsonl => &[".json"],
+        Format::Csv => &[".tsv"],
+        Format::Npy => &[".npz"],
+        _ => &[],
+    };
+    endings.iter().any(|ending| name.to_ascii_lowercase().ends_with(ending)) && !about.contains(&name)
 }
 
 /// The one format of samples. Pictures beside tables or archives are illustrations; any other mixture could be meant in two ways.

@@ -239,10 +239,7 @@ mod tests {
             ("{'descr': '<M8[ns]', 'fortran_order': False, 'shape': (3,)}", "elements of type <M8[ns] cannot be signed"),
             ("{'descr': '', 'fortran_order': False, 'shape': (3,)}", "elements of type  cannot be signed"),
             ("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (3,)}", "its elements are structures"),
-            (
-                "{'descr': '|O', 'fortran_order': False, 'shape': (3,)}",
-                "its elements are Python objects: pickles are never read",
-            ),
+            ("{'descr': '|O', 'fortran_order': False, 'shape': (3,)}", "its elements are Python objects: pickles are never read"),
             ("{'descr': '<f4', 'fortran_order': False, 'shape': (3,)}\u{e9}", "its header is not ASCII"),
             ("((((((((", "its header has no '{' where there must be one"),
             ("", "its header has no '{' where there must be one"),
