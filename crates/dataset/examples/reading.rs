@@ -19,8 +19,11 @@ fn main() {
             (file, metadata)
         })
         .collect();
-    let groups: Vec<(usize, usize)> =
-        opened.iter().enumerate().flat_map(|(file, (_, metadata))| (0..metadata.metadata().num_row_groups()).map(move |group| (file, group))).collect();
+    let groups: Vec<(usize, usize)> = opened
+        .iter()
+        .enumerate()
+        .flat_map(|(file, (_, metadata))| (0..metadata.metadata().num_row_groups()).map(move |group| (file, group)))
+        .collect();
     let (next, rows) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
