@@ -28,7 +28,7 @@ sys.path.insert(0, str(HERE))
 
 import cases  # noqa: E402
 from kit import data, judge, naive, process, readme  # noqa: E402
-from kit.case import CASES, Attempt, Broken, Case, NotHere, Script  # noqa: E402
+from kit.case import CASES, DIFFERS, Attempt, Broken, Case, NotHere, Script  # noqa: E402
 from kit.world import World, remove  # noqa: E402
 
 DEFAULT_BINARY = HERE.parent / "target" / "release" / "sentry"
@@ -154,7 +154,7 @@ def attack(case: Case, world: World, attempt: Attempt | Script, binary: Path) ->
         return problems + (judge.left_behind(before, judge.snapshot(world.root)) if loads else [])
     problems = judge.refused(case, attempt, outcome)
     if attempt.drive:  # the driver changed files itself; a signature must still not be there
-        signs = attempt.args[0] == "sign"
+        signs = "sign" in attempt.args[:2]
         return problems + (["a signature was left"] if signs and world.signature.exists() else [])
     if not attempt.once and not outcome.timed_out:
         people = process.run(binary, attempt, world.root, attempt.args[:-1])
@@ -166,10 +166,10 @@ def look_at(case: Case, world: World, attempt: Attempt | Script) -> list[str]:
     """Checks a fixture without Sentry: the naive verifier finds only what the case is about."""
     if isinstance(attempt, Script):
         return []
-    if attempt.args[0] == "sign":
+    if "sign" in attempt.args[:2]:
         return [] if world.model.exists() else ["nothing to sign"]
-    if (attempt.differences is None) == (case.code == "model_differs"):
-        return ["differences go with model_differs, and with nothing else"]
+    if (attempt.differences is None) == (case.code in DIFFERS):
+        return [f"differences go with {' and '.join(sorted(DIFFERS))}, and with nothing else"]
     if not case.naive:
         return []
     return naive.problems(case, attempt, world)

@@ -17,7 +17,7 @@ COULD_NOT_CHECK = {
     "key_pem", "key_encrypted", "key_password", "curve_not_allowed", "explicit_curve_parameters",
     "rsa_key", "point_not_on_curve", "unsupported_key",
     "signature_not_found", "io", "would_overwrite",
-    "weights_unclear", "unsupported_tensor",
+    "weights_unclear", "unsupported_tensor", "dataset_layout", "dataset_column",
     "gpu_no_driver", "gpu_old_driver", "gpu_not_found", "gpu_too_old", "gpu_out_of_memory", "gpu_lost", "gpu_failed",
     "gpu_digest_unwritten", "gpu_self_test", "gpu_serial_algorithm",
     "usage",
@@ -26,7 +26,11 @@ COULD_NOT_CHECK = {
 # No error: the command succeeds, and must tell two inputs apart.
 TOLD_APART = "told apart"
 
-Difference = tuple[str, str, str | None]  # kind, file, tensor
+# Kind, file, tensor; of datasets: kind, source, id of the sample, or kind, field, nothing.
+Difference = tuple[str, str, str | int | None]
+
+# Codes that come with differences.
+DIFFERS = {"model_differs", "dataset_differs"}
 
 
 @dataclass
@@ -34,7 +38,7 @@ class Attempt:
     """One command and what must come of it."""
 
     args: list[str]
-    differences: set[Difference] | None = None  # exactly these, with `model_differs`
+    differences: set[Difference] | None = None  # exactly these, with a code of DIFFERS
     fields: dict = field(default_factory=dict)  # what the JSON of an accepted case must hold
     timeout: float = 20.0
     once: bool = False  # too slow, or not repeatable: do not run again for the human output

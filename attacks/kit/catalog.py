@@ -59,9 +59,7 @@ NAMED = {
 
 # Cases without a fixture yet, by name or by whole class, and why.
 LATER = {
-    "pickle_disguised_as_npy_object_dtype": "needs the npy reader",
     "side_stream_write_race": "needs a GPU loader",
-    "train_test_statement_swapped": "needs a command that verifies datasets",
     **dict.fromkeys(
         (
             *("sct_missing_or_bad", "rekor_set_bad", "inclusion_hash_flipped", "log_index_out_of_range"),
@@ -69,7 +67,6 @@ LATER = {
         ),
         "the Sigstore method is refused as a whole: sigstore_bundle_refused",
     ),
-    "dataset": "needs datasets",
 }
 
 # Cases of ours that the threat model does not name, and what asks for them.
@@ -140,6 +137,24 @@ OURS = {
     "signature_not_writable": "rule 5: files are written atomically",
     "full_disk": "rule 5: files are written atomically",
     "killed_while_signing": "rule 5: files are written atomically",
+    "sample_changed": "rule 13, as a label",
+    "id_twice": "rule 13: a repeated id is an error",
+    "id_rule_changed": "datasets: where ids come from is signed",
+    "field_left_out_of_the_statement": "datasets: every field is signed",
+    "table_changed": "samples: each part of a table is signed",
+    "table_not_in_order": "samples: ids ascend strictly",
+    "table_of_another_dataset": "samples: each part of a table is signed",
+    "table_of_another_size": "datasets: a table has every sample of its source",
+    "table_outside": "OMS: names of files are relative",
+    "unequal_arrays": "samples: a sample has a value in every field",
+    "unequal_batch": "samples: a sample has a value in every field",
+    "damaged_array": "datasets: a file that can be read in one way",
+    "damaged_archive": "datasets: a file that can be read in one way",
+    "damaged_table": "datasets: a file that can be read in one way",
+    "corrupt_parquet": "datasets: a file that can be read in one way",
+    "number_spelled_otherwise": "datasets: a file that can be read in one way",
+    "two_formats": "datasets: one format",
+    "no_samples": "samples: at least one",
     "fault_while_running": "rule 3: launch and synchronisation are both checked",
     "wrong_digest_self_test": "rule 3: a GPU that computes wrongly is not used",
     "no_driver": "without the GPU that was asked for nothing is hashed elsewhere",

@@ -14,7 +14,7 @@ PATH = Path(__file__).parents[1] / "cases.json"
 # Codes about what only Sentry writes, or what it asks of its own commands.
 OWN_CODES = {"annotation_invalid", "annotation_mismatch", "would_overwrite", "usage"}
 # Classes about Sentry's commands and not about a signature.
-OWN_CLASSES = {"disk", "tree", "policy"}
+OWN_CLASSES = {"disk", "tree", "policy", "dataset"}
 # Parts of names of fixtures about our extensions of the format.
 OWN_WORDS = ("annotation", "ed25519", "version")
 
@@ -61,7 +61,7 @@ def inputs(command: list[str], world: World) -> dict[str, str]:
     """The artifact, the signature (the first of several), and what a command is given to trust."""
     if command[0] == "policy":
         return {"policy": command[2]}
-    found = {"artifact": command[1], "signature": relative(str(world.signature), world)}
+    found = {"artifact": command[2 if command[0] == "dataset" else 1], "signature": relative(str(world.signature), world)}
     for option, name in GIVEN.items():
         if option in command:
             found[name] = command[command.index(option) + 1]
@@ -71,7 +71,7 @@ def inputs(command: list[str], world: World) -> dict[str, str]:
 def needs(attempt: Attempt) -> str:
     """What a runner has to do besides starting the command; empty if nothing."""
     asked = [
-        (attempt.program, "call the Python package: kit/load.py"),
+        (attempt.program, f"call the Python package: kit/{Path(attempt.program[-1]).name}" if attempt.program else ""),
         (attempt.drive, "change files while the command runs"),
         (attempt.as_nobody, "run the command without root"),
         (attempt.file_size, "limit the size of files"),

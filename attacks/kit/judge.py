@@ -65,13 +65,18 @@ def refused(case: Case, attempt: Attempt, outcome: Outcome) -> list[str]:
 
 def _differences(attempt: Attempt, found: list | None) -> list[str]:
     if attempt.differences is None:
-        return ["differences with another code than model_differs"] if found else []
-    got = {(item.get("kind"), item.get("file"), item.get("tensor")) for item in found or []}
+        return ["differences with another code than those of differences"] if found else []
+    got = {(item.get("kind"), where(item), item.get("tensor") or item.get("sample")) for item in found or []}
     if got == attempt.differences:
         return []
     return [
         f"differences {sorted(map(str, got))}, expected {sorted(map(str, attempt.differences))}"
     ]
+
+
+def where(item: dict) -> str | None:
+    """The file, or the source or field of a dataset, that a difference is about."""
+    return item.get("file") or item.get("source") or item.get("field")
 
 
 def refused_for_people(case: Case, outcome: Outcome) -> list[str]:
@@ -87,7 +92,7 @@ def refused_for_people(case: Case, outcome: Outcome) -> list[str]:
 def accepted(attempt: Attempt, outcome: Outcome) -> list[str]:
     """Problems of an honest control."""
     problems = _common(outcome, 0)
-    if problems or not (attempt.program or attempt.args[0] == "verify"):
+    if problems or not (attempt.program or "verify" in attempt.args[:2]):
         return problems
     try:
         report = json.loads(outcome.stdout)

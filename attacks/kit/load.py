@@ -47,7 +47,7 @@ def failure(options: argparse.Namespace, status: int, code: str, message: str, d
 
 def difference(found: sentry.Difference) -> dict:
     """One difference as the command line prints it."""
-    return {"kind": found.kind, "file": found.file, "tensor": found.tensor}
+    return {name: getattr(found, name) for name in ("kind", "file", "tensor", "source", "sample", "field")}
 
 
 def arguments() -> argparse.Namespace:

@@ -148,6 +148,11 @@ def b64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
+def unb64(text: str) -> bytes:
+    """The bytes of standard base64."""
+    return base64.b64decode(text, validate=True)
+
+
 def bundle(payload: bytes, signer: Key, payload_type: str = PAYLOAD_TYPE) -> dict:
     """An honest bundle of the `key` method around any payload."""
     hint = hashlib.sha256(signer.public_pem()).hexdigest()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import os
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Union
 
@@ -154,10 +156,23 @@ def _whole(name: str, batch: _samples.Batch) -> list[int]:
     values = batch[name] if isinstance(batch, Mapping) else [sample.get(name) for sample in batch]
     numbers: list[int] = []
     for value in values.tolist() if hasattr(values, "tolist") else values:
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        number = _whole_number(value)
+        if number is None or number < 0:
             raise UsageError(f'ids are whole numbers from 0 on: the field "{printable(name)}" has {value!r}')
-        numbers.append(value)
+        numbers.append(number)
     return numbers
+
+
+def _whole_number(value: Any) -> int | None:
+    """A whole number of Python's, numpy's or torch's, if it is one."""
+    if type(value) is int:
+        return value
+    if isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool"):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
 
 
 def verify_dataset(
@@ -269,7 +284,7 @@ class Receipt(NamedTuple):
     found
         For :meth:`DatasetVerifier.deliver`.
     kept
-        The places of the samples that may be used, in ascending order.
+        The places of the samples that may be used, in ascending order, in the batch that was looked at.
     quarantined
         Those that may not.
     """
@@ -336,6 +351,8 @@ class DatasetVerifier:
         self._sources = [Source(*source) for source in self._checker.sources]
         self._epoch = self._checker.epoch()
         self._quarantined: list[Quarantined] = []
+        # Which epoch this is, and who has gone through its samples in it.
+        self._passed: weakref.WeakSet[Any] = weakref.WeakSet()
         if self._keeps_back and not all(source.has_table for source in self._sources):
             raise UsageError('without sample tables nobody knows which sample is wrong: on_bad="quarantine" needs a dataset signed with them')
 
@@ -477,7 +494,7 @@ class DatasetVerifier:
         return Receipt(found, [place for place in range(len(found)) if place not in bad], quarantined)
 
     def join(self, receipts: Iterable[Receipt]) -> Receipt:
-        """One receipt for samples that were looked at apart and go on together; `kept` holds the places of all of them, sorted."""
+        """One receipt for samples that were looked at apart and are delivered together. What `kept` holds are places in the separate batches."""
         parts = list(receipts)
         found = self._checker.receipt().with_others([part.found for part in parts])
         kept = sorted(place for part in parts for place in part.kept)
@@ -508,7 +525,7 @@ class DatasetVerifier:
         EpochError
             Samples are missing. They can still be delivered, and this be called again.
         SampleError
-            The samples of a source without a table were not the signed ones.
+            The samples of a source without a table were not the signed ones, or a table does not add up to what was signed of its source.
         """
         finished = FinishedEpoch(*self._epoch.finish())
         self.reset()
@@ -518,6 +535,14 @@ class DatasetVerifier:
         """Begin an epoch anew, with nothing delivered."""
         self._epoch = self._checker.epoch()
         self._quarantined = []
+        self._passed = weakref.WeakSet()
+
+    def _begin(self, loader: object) -> None:
+        """A loader begins to go through its samples. If it did before in this epoch, that was broken off or left something out: what came
+        then does not count for what comes now."""
+        if loader in self._passed:
+            self.reset()
+        self._passed.add(loader)
 
     def state_dict(self) -> dict[str, Any]:
         """What was delivered in this epoch, to go on after a restart or to be merged. Keep it where nobody else can write: it is not signed."""
@@ -533,6 +558,7 @@ class DatasetVerifier:
         """
         self._epoch = self._checker.epoch(state["epoch"])
         self._quarantined = [Quarantined(*bad) for bad in state["quarantined"]]
+        self._passed = weakref.WeakSet()
 
     def merge(self, state: Mapping[str, Any]) -> None:
         """Add what another worker or rank has delivered in the same epoch.
@@ -585,11 +611,12 @@ class DatasetVerifier:
 
 def _numbers(ids: Any) -> list[int]:
     """Ids as numbers; paths and keys are hashed."""
-    values = ids.tolist() if hasattr(ids, "tolist") else list(ids)
-    numbers = [_native.path_id(value) if isinstance(value, str) else value for value in values]
-    for value in numbers:
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 64:
+    numbers: list[int] = []
+    for value in ids.tolist() if hasattr(ids, "tolist") else ids:
+        number = _native.path_id(value) if isinstance(value, str) else _whole_number(value)
+        if number is None or not 0 <= number < 1 << 64:
             raise UsageError(f"ids are whole numbers from 0 to 2^64 - 1, or paths, not {value!r}")
+        numbers.append(number)
     return numbers
 
 

@@ -87,6 +87,7 @@ def load_dataset(
     *,
     trust: Any,
     split: str,
+    source: str | None = None,
     signature: Paths | None = None,
     contributors: Contributors = (),
     on_bad: str = "raise",
@@ -106,7 +107,9 @@ def load_dataset(
     trust, signature, contributors, on_bad
         As for :class:`sentry.DatasetVerifier`. Default signature: ``dataset.sig`` in the folder or repository.
     split
-        The split, which is the source too.
+        The split, as for ``datasets.load_dataset``; also a slice of it, of which only what has ids of its own can be checked.
+    source
+        The source that the rows were signed as. Default: the split's name, or the only source.
     streaming
         Whether rows are read as they are needed; then in their order only.
     revision, token
@@ -125,6 +128,11 @@ def load_dataset(
         The signature does not hold.
     sentry.UsageError
         The options ask for code that comes with the dataset.
+
+    Notes
+    -----
+    The library takes the features from notes in the files, which are not signed: names of classes, and how images and sounds are decoded. Rows are; use
+    the numbers of classes, or pass ``features=...``.
     """
     import datasets
 
@@ -133,9 +141,14 @@ def load_dataset(
     folder = path if os.path.isdir(path) else _download(path, revision, token)
     verifier = DatasetVerifier(folder, trust=trust, signature=signature, contributors=contributors, on_bad=on_bad)
     rows = datasets.load_dataset(folder, name, split=split, streaming=streaming, **options)
+    if source is None:
+        named = split.partition("[")[0]
+        names = [known.name for known in verifier.sources]
+        # The library has names of its own for splits that no file names.
+        source = names[0] if named not in names and len(names) == 1 else named
     if streaming:
-        return VerifiedIterableDataset(rows, verifier, source=split)
-    return VerifiedDataset(rows, verifier, source=split)
+        return VerifiedIterableDataset(rows, verifier, source=source)
+    return VerifiedDataset(rows, verifier, source=source)
 
 
 def _download(name: str, revision: str | None, token: str | None) -> str:
@@ -165,6 +178,9 @@ class VerifiedDataset:
         self._dataset = dataset
         self._arrow = dataset.with_format("arrow")
         self._source = verifier._source(source)
+        # The numbers that the rows had when they were signed, as far as the library knows.
+        mapping = dataset._indices
+        self._numbers: Sequence[int] = range(len(dataset)) if mapping is None else mapping.column(0).to_pylist()
         if verifier.ids == "path":
             raise UsageError("ids of this dataset are made of paths, which rows of a table do not have")
 
@@ -178,19 +194,28 @@ class VerifiedDataset:
 
     def with_format(self, type: str | None = None, **options: Any) -> VerifiedDataset:
         """The same with rows in another format, as ``Dataset.with_format``."""
-        return VerifiedDataset(self._dataset.with_format(type, **options), self.verifier, source=self._source)
+        return self._with(self._dataset.with_format(type, **options), self._numbers)
 
     def with_transform(self, transform: Any, **options: Any) -> VerifiedDataset:
         """The same with rows that a function makes, as ``Dataset.with_transform``."""
-        return VerifiedDataset(self._dataset.with_transform(transform, **options), self.verifier, source=self._source)
+        return self._with(self._dataset.with_transform(transform, **options), self._numbers)
 
-    def shuffle(self, **options: Any) -> VerifiedDataset:
-        """The same rows in another order, as ``Dataset.shuffle``."""
-        return VerifiedDataset(self._dataset.shuffle(**options), self.verifier, source=self._source)
-
-    def select(self, indices: Iterable[int], **options: Any) -> VerifiedDataset:
+    def select(self, indices: Iterable[int]) -> VerifiedDataset:
         """Some of the rows, as ``Dataset.select``."""
-        return VerifiedDataset(self._dataset.select(indices, **options), self.verifier, source=self._source)
+        chosen = [int(index) for index in indices]
+        return self._with(self._dataset.select(chosen), [self._numbers[index] for index in chosen])
+
+    def shuffle(self, seed: int | None = None, generator: Any = None) -> VerifiedDataset:
+        """The same rows in another order, as ``Dataset.shuffle``."""
+        import numpy
+
+        source = generator if generator is not None else numpy.random.default_rng(seed)
+        return self.select(source.permutation(len(self)))
+
+    def _with(self, dataset: Any, numbers: Sequence[int]) -> VerifiedDataset:
+        other = VerifiedDataset(dataset, self.verifier, source=self._source)
+        other._numbers = numbers
+        return other
 
     def look(self, indices: Sequence[int]) -> Any:
         """Read and check rows, without counting them as used: for :class:`sentry.torch.DataLoader`."""
@@ -202,8 +227,8 @@ class VerifiedDataset:
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, str):
             raise UsageError(f'a column is no samples: rows are checked whole. Take dataset[:]["{printable(key)}"]')
-        is_one = isinstance(key, int)
-        indices = [key + len(self) if is_one and key < 0 else key] if is_one else _indices(key, len(self))
+        is_one = not isinstance(key, slice) and hasattr(key, "__index__")
+        indices = _indices([key] if is_one else key, len(self))
         rows, receipt = self._look(indices)
         self.verifier.deliver(receipt)
         if is_one and len(rows) == 0:
@@ -211,11 +236,10 @@ class VerifiedDataset:
         return rows[0] if is_one else rows[:]
 
     def __iter__(self) -> Iterator[Any]:
+        self.verifier._begin(self)
         for start in range(0, len(self), _BATCH):
             rows, receipt = self._look(list(range(start, min(start + _BATCH, len(self)))))
-            for place in range(len(rows)):
-                yield rows[place]
-            self.verifier.deliver(receipt)
+            yield from _one_by_one(rows, receipt, self.verifier)
 
     def _look(self, indices: list[int]) -> tuple[Any, Receipt]:
         """Rows that may be used, as a dataset of their own, and what checking them has shown."""
@@ -226,9 +250,7 @@ class VerifiedDataset:
     def _ids(self, indices: list[int]) -> list[int] | None:
         if self.verifier.ids != "ordinal":
             return None
-        # The numbers of the rows as they were before anybody shuffled or selected.
-        mapping = self._dataset._indices
-        return indices if mapping is None else [int(mapping.column(0)[index].as_py()) for index in indices]
+        return [self._numbers[index] for index in indices]
 
     def __repr__(self) -> str:
         return f"<sentry.datasets.VerifiedDataset of {self.verifier.name!r}: {len(self)} rows of source {self._source!r}>"
@@ -249,6 +271,8 @@ class VerifiedIterableDataset:
         self.verifier = verifier
         self._dataset = dataset
         self._source = verifier._source(source)
+        # Whether ids come from counting, which only one reader can do.
+        self.counts_rows = verifier.ids == "ordinal"
 
     def shuffle(self, **options: Any) -> VerifiedIterableDataset:
         """The same rows in another order, as ``IterableDataset.shuffle``, if they have ids of their own."""
@@ -262,25 +286,35 @@ class VerifiedIterableDataset:
 
         row = 0
         for table in self._dataset.with_format("arrow").iter(batch_size=1):
-            ids = [row] if self.verifier.ids == "ordinal" else None
+            ids = [row] if self.counts_rows else None
             row += table.num_rows
             rows, receipt = self._check(table, ids)
             yield Looked([rows[place] for place in range(len(rows))], receipt)
 
     def __iter__(self) -> Iterator[Any]:
+        self.verifier._begin(self)
         row = 0
         for table in self._dataset.with_format("arrow").iter(batch_size=_BATCH):
-            ids = list(range(row, row + table.num_rows)) if self.verifier.ids == "ordinal" else None
+            ids = list(range(row, row + table.num_rows)) if self.counts_rows else None
             row += table.num_rows
             rows, receipt = self._check(table, ids)
-            for place in range(len(rows)):
-                yield rows[place]
-            self.verifier.deliver(receipt)
+            yield from _one_by_one(rows, receipt, self.verifier)
 
     def _check(self, table: pyarrow.Table, ids: list[int] | None) -> tuple[Any, Receipt]:
         stream = _stream(table)
         receipt = self.verifier.look_at_stream(stream, ids, source=self._source)
         return _rows(stream, receipt, self._dataset), receipt
+
+
+def _one_by_one(rows: Any, receipt: Receipt, verifier: DatasetVerifier) -> Iterator[Any]:
+    """Rows that were looked at together, each counted when it is handed out; with the first one, those that are kept back."""
+    bad = sorted(set(range(len(receipt.found))) - set(receipt.kept))
+    for place in bad:
+        verifier.deliver(Receipt(receipt.found.part(place, place + 1), [], []))
+    verifier.deliver(Receipt(receipt.found.part(0, 0), [], receipt.quarantined))
+    for row, place in enumerate(receipt.kept):
+        verifier.deliver(Receipt(receipt.found.part(place, place + 1), [place], []))
+        yield rows[row]
 
 
 def _stream(table: pyarrow.Table) -> bytes:
@@ -294,10 +328,34 @@ def _stream(table: pyarrow.Table) -> bytes:
         table.validate(full=True)
     except pyarrow.ArrowInvalid as error:
         raise from_invalid(error) from None
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if any(_refers_to_files(chunk) for chunk in column.chunks):
+            raise UsageError(
+                f'the field "{printable(name)}" holds names of files, and not their bytes, so that nothing would be known of these: save the dataset with '
+                "to_parquet, which puts the bytes into it, or sign the folder"
+            )
     sink = pyarrow.BufferOutputStream()
     with pyarrow.ipc.new_stream(sink, table.schema.remove_metadata()) as writer:
         writer.write_table(table.replace_schema_metadata(None))
     return bytes(sink.getvalue())
+
+
+def _refers_to_files(array: Any) -> bool:
+    """Whether an image, a sound or the like is only named by its path, as the library has them that it found in a folder."""
+    import pyarrow
+    from pyarrow import compute
+
+    kind = array.type
+    if pyarrow.types.is_struct(kind):
+        fields = {field.name: array.field(place) for place, field in enumerate(kind)}
+        if {"bytes", "path"} <= fields.keys():
+            is_named = compute.and_(compute.is_null(fields["bytes"]), compute.is_valid(fields["path"]))
+            if compute.any(is_named).as_py():
+                return True
+        return any(_refers_to_files(field) for field in fields.values())
+    if pyarrow.types.is_list(kind) or pyarrow.types.is_large_list(kind) or pyarrow.types.is_fixed_size_list(kind):
+        return _refers_to_files(array.flatten())
+    return False
 
 
 def from_invalid(error: Exception) -> Error:

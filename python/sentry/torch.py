@@ -1,7 +1,7 @@
 """``torch.load`` for signed files, and loading of data whose samples are signed.
 
     verifier = sentry.DatasetVerifier("digits/", trust=trust)
-    data = sentry.torch.ImageFolder("digits/train", verifier, transform=transform)
+    data = sentry.torch.ImageFolder("digits/", verifier, transform=transform)
     loader = sentry.torch.DataLoader(data, batch_size=64, shuffle=True, num_workers=4)
     for epoch in range(2):
         for images, labels in loader:
@@ -24,7 +24,7 @@ from torch.utils import data as torch_data
 
 from . import _native
 from ._datasets import DatasetVerifier, FinishedEpoch, Receipt
-from ._errors import Error, UsageError, printable
+from ._errors import Error, UsageError, from_native, printable
 from ._folder import memory_file
 from ._locate import open_signed_file
 
@@ -143,7 +143,8 @@ class VerifiedDataset(torch_data.Dataset[Any]):  # type: ignore[misc]
 
     def look(self, indices: Sequence[int]) -> Looked:
         """Read and check samples, without counting them as used."""
-        samples = [self._dataset[index] for index in indices]
+        # Of their own, so that what goes on is what was checked.
+        samples = [_own(self._dataset[index]) for index in indices]
         receipt = self.verifier.look(samples, self._ids_of(indices), source=self._source)
         kept = [samples[place] for place in receipt.kept]
         return Looked(kept if self._transform is None else [self._transform(sample) for sample in kept], receipt)
@@ -161,6 +162,17 @@ class VerifiedDataset(torch_data.Dataset[Any]):  # type: ignore[misc]
         if not values:
             raise UsageError("a sample that is kept back has no value: use sentry.torch.DataLoader, which leaves it out")
         return values[0]
+
+
+def _own(sample: Mapping[str, Any]) -> dict[str, Any]:
+    """A sample whose arrays nobody else can write to, such as through the file that they are mapped from."""
+    return {name: _copy(value) for name, value in sample.items()}
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.clone()
+    return value.copy() if type(value).__module__ == "numpy" and hasattr(value, "copy") else value
 
 
 class _Fields:
@@ -216,9 +228,7 @@ class ImageFolder(VerifiedDataset):
         found = _native.list_images(root)
         wanted = source if source is not None else verifier._source(None)
         self._root = FilePath(root)
-        self._files = [(path, label) for path, own, label in found if own == wanted]
-        if not self._files:
-            raise UsageError(f'there are no images of source "{printable(wanted)}"')
+        self._files = _signed_images([(path, label) for path, own, label in found if own == wanted], verifier, wanted)
         self.classes = sorted({label for _, label in self._files if label is not None})
         self.class_to_idx = {name: number for number, name in enumerate(self.classes)}
         self._image, self._target = transform, target_transform
@@ -239,6 +249,31 @@ class ImageFolder(VerifiedDataset):
         if self._target is not None:
             target = self._target(target)
         return image, target
+
+
+def _signed_images(files: list[tuple[str, str | None]], verifier: DatasetVerifier, source: str) -> list[tuple[str, str | None]]:
+    """The images of a source, whose paths are the signed ones: the numbers of classes come from all of them.
+
+    Raises
+    ------
+    sentry.SampleError
+        An image is missing, or one is there that was not signed, unless such are kept back.
+    """
+    ids = verifier._checker.ids_of(source)
+    if ids is None or verifier.ids != "path":
+        raise UsageError("classes come from the folders of all images: the dataset must be one of images, signed with sample tables")
+    signed, there = set(ids), {_native.path_id(path): path for path, _ in files}
+    different: list[Any] = []
+    for number in sorted(signed - there.keys()):
+        message = f'sample {number} of source "{printable(source)}" is missing'
+        different.append(("missing_sample", None, None, None, source, number, None, None, None, message))
+    if not verifier._keeps_back:
+        for number in sorted(there.keys() - signed):
+            message = f'sample {number} of source "{printable(source)}" is not signed: "{printable(there[number])}"'
+            different.append(("unsigned_sample", there[number], None, None, source, number, None, None, None, message))
+    if different:
+        raise from_native("dataset_differs", True, different[0][-1], different)
+    return [(path, label) for path, label in files if _native.path_id(path) in signed]
 
 
 class _Images:
@@ -288,6 +323,7 @@ class VerifiedIterableDataset(torch_data.IterableDataset[Any]):  # type: ignore[
 
     def __iter__(self) -> Iterator[Any]:
         """Values that were checked, each counted as used when it is handed out."""
+        self.verifier._begin(self)
         for values, receipt in self.looked():
             self.verifier.deliver(receipt)
             yield from values
@@ -350,6 +386,20 @@ class _Map(torch_data.Dataset[Any]):  # type: ignore[misc]
         return self.__getitems__([index])
 
 
+class _Part:
+    """Some of the samples of a dataset, as ``torch.utils.data.Subset`` and ``random_split`` choose them."""
+
+    def __init__(self, dataset: Looking, indices: Sequence[int]) -> None:
+        self.verifier = dataset.verifier
+        self._dataset, self._indices = dataset, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def look(self, indices: Sequence[int]) -> Looked:
+        return self._dataset.look([self._indices[index] for index in indices])
+
+
 class _Stream(torch_data.IterableDataset[Any]):  # type: ignore[misc]
     """An iterable dataset as the loader reads it."""
 
@@ -407,10 +457,14 @@ class _Delivering:
     verifier: DatasetVerifier
 
     def __init__(self, dataset: Any, batch_size: int | None = 1, *arguments: Any, collate_fn: Any = None, **options: Any) -> None:
+        if isinstance(dataset, torch_data.Subset) and hasattr(dataset.dataset, "look"):
+            dataset = _Part(dataset.dataset, dataset.indices)
         verifier = options.pop("verifier", None) or getattr(dataset, "verifier", None)
         if not isinstance(verifier, DatasetVerifier):
             raise UsageError("the loader needs a dataset with a verifier, such as sentry.torch.VerifiedDataset, or verifier=...")
-        is_stream = isinstance(dataset, torch_data.IterableDataset)
+        is_stream = isinstance(dataset, torch_data.IterableDataset) or hasattr(dataset, "looked")
+        if getattr(dataset, "counts_rows", False) and options.get("num_workers", 0) > 1:
+            raise UsageError("ids are the numbers of rows, which several workers would each count from 0: sign the dataset with a column of ids")
         if not is_stream and not hasattr(dataset, "look"):
             raise UsageError(f"a {type(dataset).__name__} does not check its samples: put it into sentry.torch.VerifiedDataset")
         is_batched = batch_size is not None or options.get("batch_sampler") is not None
@@ -421,6 +475,7 @@ class _Delivering:
         self.verifier = verifier
 
     def __iter__(self) -> Iterator[Any]:
+        self.verifier._begin(self)
         batches: Iterator[_Batch | _Failed] = super().__iter__()  # type: ignore[misc]
         for batch in batches:
             if isinstance(batch, _Failed):
@@ -434,7 +489,8 @@ class DataLoader(_Delivering, torch_data.DataLoader[Any]):  # type: ignore[misc]
     """``torch.utils.data.DataLoader`` for datasets whose samples are checked: same options, any workers.
 
     Workers check samples where they read them, before they are decoded. A sample counts as used when its batch is handed out, so that
-    what was read ahead and never used does not count. ``drop_last=True`` leaves samples out, so that no epoch is ever complete.
+    what was read ahead and never used does not count. Iterating again before ``verifier.finish()`` has held begins the epoch anew. ``drop_last=True``
+    leaves samples out, so that no epoch is ever complete.
 
     Parameters
     ----------

@@ -20,6 +20,9 @@ __all__ = ["check", "look"]
 # Where a sample carries what checking it has shown.
 RECEIPT = "__sentry__"
 
+# What the library itself says of a sample.
+_NOTES = frozenset({"__key__", "__url__", "__local_path__"})
+
 Stage = Callable[[Iterable[dict[str, Any]]], Iterator[dict[str, Any]]]
 
 
@@ -34,6 +37,8 @@ class _Stage:
             raise UsageError("fields were signed whose names differ only in their case, which webdataset does not tell apart")
 
     def __call__(self, samples: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        if self._delivers:
+            self._verifier._begin(self)
         return self._delivering(samples) if self._delivers else self._sending(samples)
 
     def _delivering(self, samples: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -64,8 +69,10 @@ class _Stage:
             raise UsageError("a sample of an archive has a __key__: this stage comes right after the archives are read")
         fields = dict.fromkeys(self._verifier.fields)
         for name, value in sample.items():
-            if name.startswith("__"):
+            if name in _NOTES:
                 continue
+            if name.startswith("__"):
+                raise UsageError(f'the field "{printable(name)}" is none of an archive, or one that the library does not decode')
             if not isinstance(value, bytes):
                 raise UsageError(f'the field "{printable(name)}" is decoded already: this stage comes before .decode()')
             fields[self._names.get(name.lower(), name)] = value

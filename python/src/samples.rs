@@ -113,6 +113,11 @@ impl SampleChecker {
         Verification::of_statement(self.0.statement())
     }
 
+    /// The ids of all samples of a source; nothing for one without a table.
+    fn ids_of(&self, py: Python<'_>, source: &str) -> PyResult<Option<Vec<u64>>> {
+        py.detach(|| self.0.ids(self.0.source(source)?)).or_raise(py)
+    }
+
     /// Reads and checks all tables.
     fn check_tables(&self, py: Python<'_>) -> PyResult<()> {
         py.detach(|| self.0.check_tables()).or_raise(py)
@@ -197,6 +202,11 @@ impl Receipt {
         let mut all = self.0.clone();
         others.iter().try_for_each(|other| all.extend(other.0.clone())).or_raise(py)?;
         Ok(Self(all))
+    }
+
+    /// What was found of some of its samples, by their places.
+    fn part(&self, py: Python<'_>, start: usize, end: usize) -> PyResult<Self> {
+        self.0.part(start..end).map(Self).ok_or_else(|| usage(py, "a receipt has fewer samples"))
     }
 
     /// How many samples it is about.
@@ -444,7 +454,8 @@ impl OwnedColumn {
                 let fits = match expected {
                     Some(FieldType::Number(signed)) => shape.is_empty() && *signed == dtype,
                     Some(FieldType::Tensor(signed, dimensions)) => *dimensions == shape && *signed == dtype,
-                    _ => true,
+                    Some(FieldType::Any) | None => true,
+                    Some(_) => false,
                 };
                 if !fits {
                     let found = format!("{} of shape {shape:?}", dtype.name());
@@ -511,8 +522,9 @@ fn plain(value: &Bound<'_, PyAny>, expected: &FieldType, depth: usize, place: &d
     }
     if let Ok(truth) = value.cast::<PyBool>() {
         return match expected {
-            FieldType::Number(dtype) if dtype.name() != "BOOL" => Err(unfit()),
-            _ => Ok(Plain::Bool(truth.is_true())),
+            FieldType::Number(dtype) if dtype.name() == "BOOL" => Ok(Plain::Bool(truth.is_true())),
+            FieldType::Any => Ok(Plain::Bool(truth.is_true())),
+            _ => Err(unfit()),
         };
     }
     if value.is_instance_of::<PyInt>() || value.is_instance_of::<PyFloat>() {

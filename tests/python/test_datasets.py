@@ -289,6 +289,19 @@ def test_trust_is_asked_for_and_holds(pets: Path, stranger: sentry.PublicKey, tr
         verifier(pets, trust)
 
 
+def test_ids_may_be_of_numpy_and_torch(tmp_path: Path, key: sentry.PrivateKey, trust: sentry.PublicKey) -> None:
+    fields = {"id": numpy.arange(5), "x": numpy.arange(5) * 2}
+    check = verifier(signed(tmp_path, key, fields), trust)
+    check.check([{name: values[place] for name, values in fields.items()} for place in range(3)])
+    check.check({"id": [3, 4], "x": [6, 8]}, ids=torch.tensor([3, 4]))
+    check.finish()
+    for wrong in ([True], [1.0], [numpy.bool_(True)], ["1", 2.5], [-1], [1 << 64]):
+        with pytest.raises(sentry.UsageError, match="ids are whole numbers"):
+            check.check({"id": [1] * len(wrong), "x": [2] * len(wrong)}, ids=wrong)
+    with pytest.raises(sentry.UsageError, match="was signed as"):
+        check.check({"id": [1], "x": numpy.array([2], dtype=numpy.int8)})
+
+
 def test_contributions_are_put_together(tmp_path: Path, key: sentry.PrivateKey, trust: sentry.PublicKey) -> None:
     alice = sentry.PrivateKey.generate()
     folder, whole = tmp_path / "alice", tmp_path / "whole"

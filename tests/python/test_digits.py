@@ -326,3 +326,97 @@ def test_a_dataset_signed_from_memory_is_the_one_in_files(signed: dict[str, Path
     assert arrays.fields == sentry.DatasetVerifier(signed["npy"], trust=trust(key)).fields
     arrays.check({"image": images, "label": labels}, ids=range(digits.COUNT))
     arrays.finish()
+
+
+def arrays_of(folder: Path) -> dict[str, Any]:
+    return {name: numpy.load(folder / f"{name}.npy", mmap_mode="r") for name in ("image", "label")}
+
+
+def test_an_epoch_that_was_broken_off_does_not_add_to_the_next_one(signed: dict[str, Path], key: sentry.PrivateKey) -> None:
+    verifier = sentry.DatasetVerifier(signed["npy"], trust=trust(key))
+    data = sentry.torch.VerifiedDataset(arrays_of(signed["npy"]), verifier, transform=of_arrays)
+    # Each leaves some samples out, and not the same ones.
+    batches = sentry.torch.DataLoader(data, batch_size=250, shuffle=True, drop_last=True)
+    for _ in range(8):
+        assert sum(len(labels) for _, labels in batches) == 500
+    with pytest.raises(sentry.EpochError, match="500 of 600"):
+        verifier.finish()
+    # Two loaders make one epoch together.
+    halves = torch.utils.data.random_split(data, [0.5, 0.5])
+    verifier.reset()
+    for half in halves:
+        list(sentry.torch.DataLoader(half, batch_size=100))
+    verifier.finish()
+
+
+def test_what_goes_on_is_what_was_checked(signed: dict[str, Path], key: sentry.PrivateKey, tmp_path: Path) -> None:
+    folder = tmp_path / "digits"
+    shutil.copytree(signed["npy"], folder)
+    verifier = sentry.DatasetVerifier(folder, trust=trust(key))
+    data = sentry.torch.VerifiedDataset(arrays_of(folder), verifier)
+    sample = data[3]
+    (folder / "image.npy").write_bytes(bytes((folder / "image.npy").stat().st_size))
+    assert (sample["image"] == digits.images_and_labels()[0][3]).all()
+    with pytest.raises(sentry.SampleError):
+        data[4]
+
+
+def test_classes_of_images_are_those_of_the_signed_folders(signed: dict[str, Path], key: sentry.PrivateKey, tmp_path: Path) -> None:
+    folder = tmp_path / "digits"
+    shutil.copytree(signed["folder"], folder)
+    extra = folder / "train" / "00" / "x.png"
+    extra.parent.mkdir()
+    extra.write_bytes(digits.png(digits.images_and_labels()[0][0]))
+    with pytest.raises(sentry.SampleError, match='is not signed: "train/00/x.png"') as caught:
+        sentry.torch.ImageFolder(folder, sentry.DatasetVerifier(folder, trust=trust(key)))
+    assert caught.value.differences[0].kind == "unsigned_sample"
+    kept_back = sentry.torch.ImageFolder(folder, sentry.DatasetVerifier(folder, trust=trust(key), on_bad="quarantine"))
+    assert kept_back.classes == [str(number) for number in range(10)] and len(kept_back) == digits.COUNT
+    extra.unlink()
+    (folder / "train" / "0" / "0000.png").unlink()
+    with pytest.raises(sentry.SampleError, match="is missing"):
+        sentry.torch.ImageFolder(folder, sentry.DatasetVerifier(folder, trust=trust(key), on_bad="quarantine"))
+
+
+def test_rows_that_only_name_files_are_refused(signed: dict[str, Path], key: sentry.PrivateKey, tmp_path: Path) -> None:
+    import datasets
+
+    rows = datasets.load_dataset("imagefolder", data_dir=str(signed["folder"]), split="train", cache_dir=str(tmp_path / "cache"))
+    with pytest.raises(sentry.UsageError, match='the field "image" holds names of files'):
+        sentry.datasets.sign_dataset(rows, key=key, signature=tmp_path / "images.sig", name="images")
+
+
+def test_hugging_face_rows_keep_their_numbers(key: sentry.PrivateKey, tmp_path: Path) -> None:
+    import datasets
+
+    rows = datasets.Dataset.from_dict({"x": list(range(30))})
+    sentry.datasets.sign_dataset(rows, key=key, signature=tmp_path / "rows.sig", name="rows")
+    verifier = sentry.DatasetVerifier("rows", signature=tmp_path / "rows.sig", trust=trust(key))
+    assert verifier.ids == "ordinal"
+    data = sentry.datasets.VerifiedDataset(rows, verifier)
+    assert data.select(range(10, 15)).select([1, 3])[:]["x"] == [11, 13] and data[numpy.int64(4)]["x"] == 4
+    assert [row["x"] for row in data.shuffle(seed=3).select(range(4))] == data.shuffle(seed=3)[:4]["x"]
+    verifier.reset()
+    iterator = iter(data)
+    next(iterator), next(iterator)
+    assert verifier.delivered() == {"default": 2}
+    stream = sentry.datasets.VerifiedIterableDataset(rows.to_iterable_dataset(), verifier)
+    verifier.reset()
+    assert sum(len(batch["x"]) for batch in sentry.torch.DataLoader(stream, batch_size=8)) == 30
+    verifier.finish()
+    with pytest.raises(sentry.UsageError, match="several workers"):
+        sentry.torch.DataLoader(stream, num_workers=2)
+
+
+def test_archives_have_no_fields_that_nobody_signed(signed: dict[str, Path], key: sentry.PrivateKey) -> None:
+    verifier = sentry.DatasetVerifier(signed["tar"], trust=trust(key))
+    sample = next(iter(members_of(signed["tar"])))
+    with pytest.raises(sentry.UsageError, match="__evil__"):
+        list(sentry.webdataset.check(verifier)([{**sample, "__evil__": b"x"}]))
+    with pytest.raises(sentry.SampleError, match='field "more" of all samples was changed'):
+        list(sentry.webdataset.check(verifier)([{**sample, "more": b"x"}]))
+    with pytest.raises(sentry.UsageError, match="decoded already"):
+        list(sentry.webdataset.check(verifier)([{**sample, "cls": 7}]))
+    passed = list(sentry.webdataset.check(verifier)(members_of(signed["tar"])))
+    assert len(passed) == digits.COUNT and "__sentry__" not in passed[0]
+    verifier.finish()

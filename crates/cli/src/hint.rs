@@ -56,9 +56,10 @@ fn is_of_dataset(path: &Path, code: &str, error: &Error) -> bool {
 
 /// Without the column that sources were taken from, samples seem to be in other ones.
 fn differing_samples(verify: &DatasetVerify, error: &Error) -> &'static str {
-    let is_of_sources = |kind| matches!(kind, DifferenceKind::UnsignedSource | DifferenceKind::MissingSource);
     let differences = error.differences();
-    if verify.source.is_none() && differences.iter().all(|difference| is_of_sources(difference.kind)) {
+    let has = |wanted| differences.iter().any(|difference| difference.kind == wanted);
+    let are_other_sources = has(DifferenceKind::UnsignedSource) && has(DifferenceKind::MissingSource);
+    if verify.source.is_none() && (are_other_sources || error.code() == "sample_repeated") {
         "do not train on this dataset, unless its sources come from a column: name that with --source, and verify again"
     } else {
         "do not train on this dataset; fetch it again from its publisher"

@@ -135,6 +135,7 @@ fn an_update_reads_only_what_is_named() {
     assert_eq!(place.run("dataset verify pets --key k.pub").code, Some(0));
 
     for (line, message) in [
+        (" --remove train:1 --artifact-version 9007199254740992", "a version is at most 2^53 - 1"),
         ("", "say what is to be changed: --add, --replace or --remove"),
         (" --remove train", "--remove \"train\" is not SOURCE:ID"),
         (" --remove train:8", "source \"train\" has no sample with id 8"),

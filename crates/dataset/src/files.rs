@@ -10,10 +10,12 @@ mod tar;
 
 use std::path::Path;
 
+use sentry_manifest::limits::MAX_FIELDS;
 use sentry_manifest::{DatasetField, IdRule, MeasuredDataset, ModelPath, ModelTree, printable};
 
 use crate::{DatasetError, Row};
 use layout::{Format, Layout};
+use measure::Numbering;
 
 pub use images::{ListedImage, list_images};
 
@@ -101,7 +103,7 @@ impl Dataset {
         }
         let parts: Vec<SourceFile> = match format {
             Format::Images => images::open(&tree, groups, part)?,
-            Format::Npy => arrays::open(&tree, groups)?,
+            Format::Npy => arrays::open(&tree, groups, options)?,
             Format::Tar => tar::open(&tree, groups)?,
             Format::Parquet | Format::Arrow | Format::Csv | Format::Jsonl => table::open(&tree, format, groups, options)?,
         };
@@ -169,7 +171,8 @@ impl Dataset {
     /// # Errors
     /// [`DatasetError`]; nothing comes of a dataset of which one sample cannot be read.
     pub fn measure(&self, threads: usize, progress: &(dyn Fn(u64) + Sync)) -> Result<MeasuredDataset, DatasetError> {
-        let sources = measure::read_all(&self.tree, &self.parts, &self.fields, threads, progress)?;
+        let numbering = if self.ids == IdRule::Ordinal { Numbering::Counted } else { Numbering::Own };
+        let sources = measure::read_all(&self.tree, &self.parts, &self.fields, numbering, threads, progress)?;
         Ok(MeasuredDataset::new(self.fields.clone(), self.ids.clone(), sources)?)
     }
 }
@@ -194,6 +197,7 @@ fn unite(parts: &[SourceFile], format: Format) -> Result<(Vec<DatasetField>, IdR
                 match fields.binary_search_by(|known| known.name.as_bytes().cmp(field.name.as_bytes())) {
                     Ok(place) if fields[place] == *field => {}
                     Ok(_) => return differ("types of fields"),
+                    Err(_) if fields.len() == MAX_FIELDS => return differ("fields, which are too many in all,"),
                     Err(place) => fields.insert(place, field.clone()),
                 }
             }

@@ -240,7 +240,7 @@ fn images_are_samples_with_their_folders_as_labels() {
         ("train/dog/1.png", b"third"),
         ("train/none.jpg", b"fourth"),
         ("README.md", b"about"),
-        (".hidden/4.png", b"not seen"),
+        (".hidden/4.txt", b"not seen"),
     ];
     let folder = folder(&files);
     let measured = measure(folder.path());
@@ -253,7 +253,7 @@ fn images_are_samples_with_their_folders_as_labels() {
     assert_eq!(entries(&measured, "train"), expected);
     assert_eq!(measured.ids(), &IdRule::Path);
     let others: Vec<String> = open(folder.path()).unwrap().others().iter().map(ToString::to_string).collect();
-    assert_eq!(others, [".hidden/4.png", "README.md"]);
+    assert_eq!(others, [".hidden/4.txt", "README.md"]);
 }
 
 #[test]
@@ -339,7 +339,7 @@ fn archives_that_mean_two_things_or_are_cut_off_are_refused() {
         (tar(&[("noextension", b"a")]), "\"noextension\" has no key and field, which a dot would part"),
         (tar(&[(".hidden", b"a")]), "\".hidden\" has no key and field, which a dot would part"),
         (tar(&[("1.", b"a")]), "\"1.\" names no field"),
-        (link, "\"1.jpg\" is a link or a device"),
+        (link, "\"1.jpg\" is neither a file nor a folder"),
         (tar(&[]), "it has no files"),
         (tar_members(&[("1.jpg", b"a")]), "it has no end"),
         (whole[..whole.len() - 1024 - 512 - 512].to_vec(), "it has no end"),
@@ -348,10 +348,7 @@ fn archives_that_mean_two_things_or_are_cut_off_are_refused() {
         assert_eq!(found, ("dataset_malformed".to_owned(), format!("\"a.tar\" is no valid tar: {reason}")));
     }
     let (code, reason) = refused(folder(&[("a.tar.gz", b"x")]).path());
-    assert_eq!(
-        (code.as_str(), reason.as_str()),
-        ("dataset_layout", "\"a.tar.gz\" is compressed as a whole: archives of samples are plain .tar files")
-    );
+    assert_eq!((code.as_str(), reason.as_str()), ("dataset_layout", "\"a.tar.gz\" is compressed as a whole: files of samples are not"));
 }
 
 fn npy(descr: &str, order: &str, shape: &str, data: &[u8]) -> Vec<u8> {
@@ -390,7 +387,7 @@ fn arrays_have_a_sample_for_each_of_their_first_dimension() {
 fn arrays_that_are_pickles_or_do_not_fit_are_refused() {
     let y = npy("'|u1'", "False", "(3,)", &[7, 8, 9]);
     for (bytes, reason) in [
-        (npy("'|O'", "False", "(1,)", b"\x80\x04K\x01."), "its elements are Python objects, which nobody loads from an unverified file"),
+        (npy("'|O'", "False", "(1,)", b"\x80\x04K\x01."), "its elements are Python objects: pickles are never read"),
         (npy("'<f8'", "True", "(1, 2)", &[0; 16]), "it is in Fortran order, in which no sample lies together: save it in C order"),
         (npy("'<f8'", "False", "()", &[0; 8]), "it has no dimension that could count samples"),
         (npy("'<U2'", "False", "(1,)", &[0; 8]), "elements of type <U2 cannot be signed"),
@@ -425,6 +422,16 @@ fn a_mixture_of_formats_is_refused_and_pictures_beside_tables_are_none() {
     }
     let (_, reason) = refused(folder(&[("a.parquet", &table), ("b.parquet", &parquet(&[pets(0, 1).project(&[0, 1]).unwrap()], 9))]).path());
     assert_eq!(reason, "\"b.parquet\" has other fields than \"a.parquet\"");
+}
+
+#[test]
+fn files_that_other_programs_would_read_beside_the_samples_are_refused() {
+    let lines = &b"{\"x\": 1}\n"[..];
+    for (samples, other) in [("a.jsonl", "evil.json"), ("a.csv", "more.TSV")] {
+        let text = if samples == "a.csv" { &b"x\n1\n"[..] } else { lines };
+        assert_eq!(refused(folder(&[(samples, text), (other, b"x")]).path()).0, "dataset_layout", "{other}");
+    }
+    assert_eq!(measure(folder(&[("a.jsonl", lines), ("dataset_infos.json", b"{}"), ("b.txt", b"x")]).path()).samples(), 1);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! [`Receipt`], and counts once they are handed out.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use sentry_dataset::{Columns, DatasetError, Samples, read_stream};
 use sentry_hash::lattice::{Entry, SampleDigest};
@@ -270,6 +271,11 @@ impl Receipt {
         self.found.len()
     }
 
+    /// What was found of some of its samples, by their places in it.
+    pub fn part(&self, places: Range<usize>) -> Option<Self> {
+        Some(Self { payload: self.payload, found: self.found.get(places)?.to_vec() })
+    }
+
     /// Adds the samples of another batch.
     ///
     /// # Errors
@@ -290,13 +296,29 @@ impl Receipt {
         if checker.statement().payload_sha256().as_bytes() != self.payload {
             return Err(VerifyError::EpochState { reason: "it is of another dataset" }.into());
         }
+        let mut delivered: BTreeMap<usize, (Vec<Entry>, Vec<Checked>)> = BTreeMap::new();
+        let mut kept_back = Vec::new();
         for (source, entry, checked) in &self.found {
             match checked {
                 Checked::Signed(_) | Checked::Provisional => {
-                    epoch.deliver(checker, *source, std::slice::from_ref(entry), std::slice::from_ref(checked))?;
+                    let (entries, all) = delivered.entry(*source).or_default();
+                    entries.push(*entry);
+                    all.push(*checked);
                 }
-                Checked::Changed { .. } | Checked::Unsigned => epoch.quarantine(*source, checked)?,
+                Checked::Changed { .. } | Checked::Unsigned => kept_back.push((*source, checked)),
             }
+        }
+        // Either all of them count, or none.
+        let mut after = if delivered.len() + kept_back.len() > 1 { Some(epoch.clone()) } else { None };
+        let target = after.as_mut().unwrap_or(epoch);
+        for (source, (entries, checked)) in &delivered {
+            target.deliver(checker, *source, entries, checked)?;
+        }
+        for (source, checked) in kept_back {
+            target.quarantine(source, checked)?;
+        }
+        if let Some(after) = after {
+            *epoch = after;
         }
         Ok(())
     }

@@ -29,7 +29,7 @@ impl Dataset {
 
 impl Verified<DatasetStatement> {
     /// Checks the sources that are said to be contributors': each has a statement of its own, verified too, which has the same
-    /// samples under the same name. Sources that name no statement are the signer's own.
+    /// samples under the same name. Sources that name no statement are the signer's own; a statement that no source names is an error.
     ///
     /// # Errors
     /// [`VerifyError::Contributor`].
@@ -49,7 +49,18 @@ impl Verified<DatasetStatement> {
                 None => return wrong("its statement has no source of this name"),
             }
         }
-        Ok(self)
+        let is_named = |contributor: &Verified<DatasetStatement>| {
+            let named = |source: &Source| source.statement == Some(contributor.payload_sha256());
+            self.value().manifest.sources().iter().any(named)
+        };
+        match contributors.iter().find(|contributor| !is_named(contributor)) {
+            // Whoever gives it believes that the dataset holds what it says.
+            Some(other) => {
+                let source_name = printable(&other.value().manifest.sources()[0].name);
+                Err(VerifyError::Contributor { source_name, reason: "the dataset does not name its statement" })
+            }
+            None => Ok(self),
+        }
     }
 
     /// Steps 6 and 7: sources, fields and samples that are there, and those that were signed. `tables` are stored tables of sources, as

@@ -1,6 +1,6 @@
 //! Which samples of a dataset were delivered, by all workers and ranks: the verdict on an epoch.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use sentry_hash::lattice::{Entry, Partial, STATE_LEN, State};
 use sentry_hash::{Digest, HashError};
@@ -65,7 +65,7 @@ impl Epoch {
     ///
     /// # Errors
     /// [`VerifyError::RepeatedSample`] for one without a table that came before; [`VerifyError::EpochState`] for what was not checked, or
-    /// not with this dataset. What stands before it in the list was taken down.
+    /// not with this dataset. Nothing was taken down then.
     pub fn deliver(&mut self, checker: &SampleChecker, source: usize, samples: &[Entry], checked: &[Checked]) -> Result<(), VerifyError> {
         let wrong = |reason| VerifyError::EpochState { reason };
         if samples.len() != checked.len() {
@@ -73,16 +73,25 @@ impl Epoch {
         }
         let name = || printable(&checker.sources()[source].name);
         let delivered = self.sources.get_mut(source).ok_or_else(|| wrong("there is no such source"))?;
+        // All of them are looked at before the first one counts.
+        let mut new = HashSet::new();
+        for (sample, checked) in samples.iter().zip(checked) {
+            match (&*delivered, checked) {
+                (Delivered::Listed { samples, .. }, Checked::Signed(place)) if place < samples => {}
+                (Delivered::Provisional(partial), Checked::Provisional) => {
+                    if partial.ids().contains(&sample.id) || !new.insert(sample.id) {
+                        return Err(VerifyError::RepeatedSample { source_name: name(), id: sample.id });
+                    }
+                }
+                _ => return Err(wrong("a sample was not found to be signed")),
+            }
+        }
         for (sample, checked) in samples.iter().zip(checked) {
             match (&mut *delivered, checked) {
-                (Delivered::Listed { bits, samples, .. }, Checked::Signed(place)) if place < samples => {
-                    bits[(place / 64) as usize] |= 1 << (place % 64);
+                (Delivered::Listed { bits, .. }, Checked::Signed(place)) => bits[(place / 64) as usize] |= 1 << (place % 64),
+                (Delivered::Provisional(partial), _) => {
+                    partial.insert(sample).map_err(|_| wrong("it has more samples than any dataset"))?;
                 }
-                (Delivered::Provisional(partial), Checked::Provisional) => match partial.insert(sample) {
-                    Ok(()) => {}
-                    Err(HashError::RepeatedId { id }) => return Err(VerifyError::RepeatedSample { source_name: name(), id }),
-                    Err(_) => return Err(wrong("it has more samples than any dataset")),
-                },
                 _ => return Err(wrong("a sample was not found to be signed")),
             }
         }
@@ -146,11 +155,12 @@ impl Epoch {
         self.sources.iter().map(Delivered::kept_back).collect()
     }
 
-    /// The verdict: every signed sample was delivered, and no other.
+    /// The verdict: every signed sample was delivered, and no other. Tables have to add up to the signed states, or a signer could bless
+    /// two contents: one for those who look samples up, and one for those who add them up.
     ///
     /// # Errors
     /// [`VerifyError::EpochIncomplete`]; [`VerifyError::DatasetDiffers`] if the samples of a source without a table are not the signed ones;
-    /// [`VerifyError::EpochState`] if this is of another dataset.
+    /// those of [`SampleChecker::check_tables`]; [`VerifyError::EpochState`] if this is of another dataset.
     pub fn finish(&self, checker: &SampleChecker) -> Result<Verified<FinishedEpoch>, VerifyError> {
         if self.payload != checker.statement().payload_sha256() || self.sources.len() != checker.sources().len() {
             return Err(VerifyError::EpochState { reason: "it is of another dataset" });
@@ -172,6 +182,7 @@ impl Epoch {
         if !different.is_empty() {
             return Err(VerifyError::DatasetDiffers(different));
         }
+        checker.check_tables()?;
         let samples = checker.statement().value().manifest.whole().count();
         Ok(checker.statement().also(FinishedEpoch { samples, quarantined }))
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use sentry_bundle::DatasetStatement;
-use sentry_hash::lattice::{Entry, SampleDigest, SourceTag};
+use sentry_hash::lattice::{Entry, SampleDigest, SourceTag, State};
 use sentry_hash::table::{ENTRY_LEN, PART_ENTRIES, Table};
 use sentry_hash::{Cpu, HashError};
 use sentry_manifest::{Source, TableDigests};
@@ -56,6 +56,8 @@ pub struct SampleChecker {
 struct CheckedSource {
     tag: SourceTag,
     table: Option<StoredTable>,
+    /// Set once the whole table was seen to add up to the signed state.
+    is_summed: OnceLock<()>,
 }
 
 struct StoredTable {
@@ -81,7 +83,7 @@ impl Verified<DatasetStatement> {
                     Some(StoredTable::open(signed, tables.remove(&source.name).ok_or_else(missing)?)?)
                 }
             };
-            sources.push(CheckedSource { tag: tag(source)?, table });
+            sources.push(CheckedSource { tag: tag(source)?, table, is_summed: OnceLock::new() });
         }
         Ok(SampleChecker { statement: self, sources })
     }
@@ -146,21 +148,33 @@ impl SampleChecker {
         }
     }
 
-    /// Reads and checks all tables: every part's digest, and the sum of every source.
+    /// The ids of all samples of a source, ascending; nothing for one without a table.
+    ///
+    /// # Errors
+    /// [`VerifyError::Table`], [`VerifyError::TableUnreadable`].
+    pub fn ids(&self, source: usize) -> Result<Option<Vec<u64>>, VerifyError> {
+        let Some(table) = &self.sources[source].table else { return Ok(None) };
+        let mut ids = Vec::new();
+        for part in 0..table.parts.len() {
+            ids.extend(table.part(part)?.entries().map(|entry| entry.id));
+        }
+        Ok(Some(ids))
+    }
+
+    /// Checks all tables: every part's digest, and the sum of every source. Once is enough: later calls find it done.
     ///
     /// # Errors
     /// [`VerifyError::Table`], [`VerifyError::TableUnreadable`].
     pub fn check_tables(&self) -> Result<(), VerifyError> {
         for (source, checked) in self.sources().iter().zip(&self.sources) {
             let Some(table) = &checked.table else { continue };
-            let mut state = sentry_hash::lattice::State::new();
-            let wrong = |error| table_error(&table.signed, error);
-            for part in 0..table.parts.len() {
-                state.merge(&table.part(part)?.state(&checked.tag, &Cpu::new()).map_err(wrong)?).map_err(wrong)?;
+            if checked.is_summed.get().is_some() {
+                continue;
             }
-            if state != source.state {
-                return Err(wrong(HashError::TableState));
+            if table.state(&checked.tag)? != source.state {
+                return Err(table_error(&table.signed, HashError::TableState));
             }
+            checked.is_summed.get_or_init(|| ());
         }
         Ok(())
     }
@@ -190,6 +204,20 @@ impl StoredTable {
         let Some((place, expected)) = self.part(part)?.place(sample.id) else { return Ok(Checked::Unsigned) };
         let place = (part * PART_ENTRIES + place) as u64;
         Ok(if expected == sample.digest { Checked::Signed(place) } else { Checked::Changed { place, expected } })
+    }
+
+    /// The sum of all entries. Parts that no sample has asked for are read, and not kept.
+    fn state(&self, tag: &SourceTag) -> Result<State, VerifyError> {
+        let wrong = |error| table_error(&self.signed, error);
+        let mut state = State::new();
+        for (part, kept) in self.parts.iter().enumerate() {
+            let sum = match kept.get() {
+                Some(table) => table.state(tag, &Cpu::new()),
+                None => self.read_part(part)?.state(tag, &Cpu::new()),
+            };
+            state.merge(&sum.map_err(wrong)?).map_err(wrong)?;
+        }
+        Ok(state)
     }
 
     /// A part, checked.

@@ -209,6 +209,10 @@ fn contributors_are_asked_for_and_must_say_the_same() {
     // A state that the contributor did not sign: a rogue source.
     let error = whole(samples("mallory", 3), payload).with_contributors(std::slice::from_ref(&contributor)).unwrap_err();
     assert!(error.to_string().ends_with("its statement is about other samples"), "{error}");
+    // A statement that nothing refers to is no contributor's.
+    let own = verified(&statement(&measured(&[("own", samples("own", 2))]), &[]));
+    let error = own.with_contributors(std::slice::from_ref(&contributor)).unwrap_err();
+    assert!(error.to_string().ends_with("the dataset does not name its statement"), "{error}");
     let other = verified(&statement(&measured(&[("bob", samples("alice", 3))]), &[]));
     let error = whole(samples("alice", 3), other.payload_sha256()).with_contributors(&[other]).unwrap_err();
     assert!(error.to_string().ends_with("its statement has no source of this name"), "{error}");
@@ -298,6 +302,10 @@ fn repeats_are_harmless_with_a_table_and_an_error_without() {
     let mut epoch = Epoch::new(&bare);
     deliver(&mut epoch, &bare, 0, &train[..2]).unwrap();
     assert_eq!(deliver(&mut epoch, &bare, 0, &train[..1]).unwrap_err().code(), "sample_repeated");
+    // Nothing of a batch with a repeat counts.
+    assert_eq!(deliver(&mut epoch, &bare, 0, &[train[2], train[0]]).unwrap_err().code(), "sample_repeated");
+    assert_eq!(deliver(&mut epoch, &bare, 0, &[train[2], train[2]]).unwrap_err().code(), "sample_repeated");
+    assert_eq!(epoch.delivered(), [2]);
     let mut other = Epoch::new(&bare);
     deliver(&mut other, &bare, 0, &train[1..]).unwrap();
     assert_eq!(epoch.merge(&bare, &other).unwrap_err().code(), "sample_repeated");

@@ -9,7 +9,7 @@ use sentry_manifest::record::Value;
 use sentry_manifest::{DatasetField, FoundFile, IdRule, ModelPath, ModelTree, printable};
 
 use super::layout::{Format, Group, Layout, is_inside, is_split};
-use super::positioned::{Body, Positioned, unreadable, with_file};
+use super::positioned::{Body, LONGEST_HELD, MAX_VALUES, Positioned, unreadable, with_file};
 use super::{SampleFile, Sink, SourceFile, table};
 use crate::{DatasetError, FieldValues, Row, Samples};
 
@@ -21,6 +21,13 @@ const FILE_NAME: &str = "file_name";
 
 /// Files that one thread reads at a time.
 const PART_FILES: usize = 256;
+
+/// Bytes of images that are held at a time, unless one has more.
+const BATCH_BYTES: u64 = 8 * LONGEST_HELD;
+
+/// Longest table about images in bytes, which is held whole, and most columns of it.
+const MAX_METADATA: u64 = 1 << 30;
+const MAX_COLUMNS: usize = 1024;
 
 /// An image of a folder, as it would be signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,7 +115,13 @@ impl Images {
     fn add_metadata(&mut self, tree: &ModelTree, found: &FoundFile, fields: &mut BTreeMap<String, String>) -> Result<(), DatasetError> {
         let table = printable(found.path.as_str());
         let wrong = |reason: String| DatasetError::Layout { reason: format!("\"{table}\": {reason}") };
+        if found.size > MAX_METADATA {
+            return Err(wrong(format!("a table about images has at most {MAX_METADATA} bytes, and it has {}", found.size)));
+        }
         let (batch, described) = table::read_whole(tree, found)?;
+        if described.len() > MAX_COLUMNS {
+            return Err(wrong(format!("a table about images has at most {MAX_COLUMNS} columns, and it has {}", described.len())));
+        }
         let names = batch.column_by_name(FILE_NAME).ok_or_else(|| wrong(format!("it has no column \"{FILE_NAME}\"")))?;
         let folder = found.path.as_str().rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
         let number = self.metadata.len();
@@ -165,15 +178,15 @@ impl SampleFile for Images {
 
     fn read(&self, tree: &ModelTree, part: usize, fields: &[DatasetField], sink: &mut Sink<'_>) -> Result<(), DatasetError> {
         let images = &self.files[part * PART_FILES..self.files.len().min((part + 1) * PART_FILES)];
-        // Some MiB at a time, and at least one image.
+        let most = MAX_VALUES / fields.len().max(1);
         let mut rest = images;
         while !rest.is_empty() {
             let mut held = 0;
             let fits = |image: &&Image| {
-                held += image.found.size.min(super::positioned::LONGEST_HELD);
-                held <= 8 * super::positioned::LONGEST_HELD
+                held += image.found.size.min(LONGEST_HELD);
+                held <= BATCH_BYTES
             };
-            let count = rest.iter().take_while(fits).count().max(1);
+            let count = rest.iter().take(most).take_while(fits).count().max(1);
             let (batch, later) = rest.split_at(count);
             sink(self.rows(tree, batch, fields)?)?;
             rest = later;
@@ -185,7 +198,7 @@ impl SampleFile for Images {
 impl Images {
     fn rows(&self, tree: &ModelTree, images: &[Image], fields: &[DatasetField]) -> Result<Vec<Row>, DatasetError> {
         let read = |image: &Image| {
-            let whole = |file: &Positioned| Body::read(file, 0, image.found.size).map_err(unreadable(&image.found));
+            let whole = |file: &Positioned| Body::read(file, 0, image.found.size, LONGEST_HELD).map_err(unreadable(&image.found));
             with_file(tree, &image.found, whole)
         };
         let bodies: Vec<Body> = images.iter().map(read).collect::<Result<_, _>>()?;

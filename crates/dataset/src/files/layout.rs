@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sentry_manifest::{FoundFile, HUB_NOTES, IgnoreRules, ModelPath, ModelTree, ResourcePath, SIGNATURE_SUFFIX, is_hub_note, printable};
+use sentry_manifest::{FoundFile, IgnoreRules, ModelPath, ModelTree, ResourcePath, SIGNATURE_SUFFIX, is_hub_note, printable};
 
 use crate::DatasetError;
 
@@ -90,15 +90,20 @@ impl Layout {
     pub fn of(tree: &ModelTree, leave_out: &[ModelPath]) -> Result<Self, DatasetError> {
         let mut rules = IgnoreRules::default();
         leave_out.iter().for_each(|signature| rules.add_signature(signature));
-        rules.add(HUB_NOTES);
         let found = tree.scan_up_to(MAX_FILES, &rules, false)?;
-        let format = format_of(&found)?;
+        let is_folder = !tree.is_file();
+        let format = format_of(&found, is_folder)?;
         let mut groups: BTreeMap<String, Group> = BTreeMap::new();
         let mut others = Vec::new();
         for file in found {
             let ResourcePath::File(path) = &file.path else { continue };
-            let kind = kind_of(&file, format);
+            let kind = if is_folder && is_hidden(path.as_str()) { hidden(path, format)? } else { kind_of(path, format) };
             if kind == Kind::Other {
+                if !(is_folder && is_hidden(path.as_str())) && is_taken_for_samples(base_name(path.as_str()), format) {
+                    let reason =
+                        format!("\"{path}\" would be taken for samples by other programs, and is not read here: convert or remove it");
+                    return Err(DatasetError::Layout { reason });
+                }
                 if !is_side_file(path.as_str()) {
                     others.push(path.clone());
                 }
@@ -144,12 +149,8 @@ enum Kind {
     Other,
 }
 
-fn kind_of(file: &FoundFile, format: Format) -> Kind {
-    let path = file.path.as_str();
-    let name = path.rsplit('/').next().unwrap_or(path);
-    if is_hidden(path) {
-        return Kind::Other;
-    }
+fn kind_of(path: &ModelPath, format: Format) -> Kind {
+    let name = base_name(path.as_str());
     match Format::of(name) {
         Some(found) if found == format => Kind::Samples,
         Some(Format::Csv | Format::Jsonl) if format == Format::Images && is_metadata(name) => Kind::Metadata,
@@ -157,39 +158,56 @@ fn kind_of(file: &FoundFile, format: Format) -> Kind {
     }
 }
 
+/// What a hidden file is: nothing that a library of datasets reads, but for images, which some look for in hidden folders too.
+fn hidden(path: &ModelPath, format: Format) -> Result<Kind, DatasetError> {
+    if format == Format::Images && kind_of(path, format) == Kind::Samples {
+        let reason = format!("\"{path}\" is a hidden image, which some programs read and others do not: rename or remove it");
+        return Err(DatasetError::Layout { reason });
+    }
+    Ok(Kind::Other)
+}
+
+/// Whether libraries of datasets read a file together with those of a format, or in their place. Some JSON is only about datasets.
+fn is_taken_for_samples(name: &str, format: Format) -> bool {
+    let about = ["dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"];
+    let endings: &[&str] = match format {
+        Format::Jsonl => &[".json"],
+        Format::Csv => &[".tsv"],
+        Format::Npy => &[".npz"],
+        _ => &[],
+    };
+    endings.iter().any(|ending| name.to_ascii_lowercase().ends_with(ending)) && !about.contains(&name)
+}
+
 /// The one format of samples. Pictures beside tables or archives are illustrations; any other mixture could be meant in two ways.
-fn format_of(found: &[FoundFile]) -> Result<Format, DatasetError> {
+fn format_of(found: &[FoundFile], is_folder: bool) -> Result<Format, DatasetError> {
+    let layout = |reason: String| Err(DatasetError::Layout { reason });
+    // The first file of each format.
     let mut seen: BTreeMap<Format, &str> = BTreeMap::new();
-    let mut compressed = None;
+    let mut is_only_about_images = true;
     for file in found {
         let path = file.path.as_str();
-        if is_hidden(path) {
+        if is_folder && is_hidden(path) {
             continue;
         }
-        let name = path.rsplit('/').next().unwrap_or(path);
+        let name = base_name(path);
+        if is_compressed(name) {
+            return layout(format!("\"{}\" is compressed as a whole: files of samples are not", printable(path)));
+        }
         if let Some(format) = Format::of(name) {
+            is_only_about_images &= format == Format::Images || is_metadata(name);
             seen.entry(format).or_insert(path);
-        } else if [".tar.gz", ".tgz", ".tar.zst", ".tar.bz2"].iter().any(|suffix| name.ends_with(suffix)) {
-            compressed = Some(path);
         }
     }
-    if seen.contains_key(&Format::Images) && seen.keys().all(|format| matches!(format, Format::Images | Format::Csv | Format::Jsonl)) {
-        let is_about_images = |(_, path): &(&Format, &&str)| is_metadata(path.rsplit('/').next().unwrap_or(path));
-        if seen.iter().filter(|(format, _)| **format != Format::Images).all(|entry| is_about_images(&entry)) {
-            return Ok(Format::Images);
-        }
+    if seen.contains_key(&Format::Images) && is_only_about_images {
+        return Ok(Format::Images);
     }
-    seen.remove(&Format::Images).filter(|_| seen.is_empty()).map_or(Ok(()), |path| {
-        seen.insert(Format::Images, path);
-        Ok::<_, DatasetError>(())
-    })?;
-    let layout = |reason: String| Err(DatasetError::Layout { reason });
+    seen.remove(&Format::Images);
     let mut formats = seen.iter();
-    match (formats.next(), formats.next(), compressed) {
-        (_, _, Some(path)) => layout(format!("\"{}\" is compressed as a whole: archives of samples are plain .tar files", printable(path))),
-        (Some((format, _)), None, None) => Ok(*format),
-        (None, ..) => layout("there are no samples: no file of a format that is known".to_owned()),
-        (Some((one, first)), Some((other, second)), None) => layout(format!(
+    match (formats.next(), formats.next()) {
+        (None, _) => layout("there are no samples: no file of a format that is known".to_owned()),
+        (Some((format, _)), None) => Ok(*format),
+        (Some((one, first)), Some((other, second))) => layout(format!(
             "samples are of one format, and here are {} (\"{}\") and {} (\"{}\")",
             one.name(),
             printable(first),
@@ -197,6 +215,18 @@ fn format_of(found: &[FoundFile]) -> Result<Format, DatasetError> {
             printable(second)
         )),
     }
+}
+
+fn base_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// Whether this is a compressed file of samples: some programs would read it, and here it would be passed over.
+fn is_compressed(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let Some((rest, compression)) = name.rsplit_once('.') else { return false };
+    let is_samples = |name| Format::of(name).is_some_and(|format| format != Format::Images);
+    matches!(compression, "gz" | "bz2" | "xz" | "zst" | "lz4" | "zip") && is_samples(rest) || matches!(compression, "tgz" | "tbz2" | "txz")
 }
 
 fn is_metadata(name: &str) -> bool {
@@ -217,7 +247,7 @@ fn is_side_file(path: &str) -> bool {
 pub fn source_of(path: &str, format: Format) -> String {
     let (folders, name) = path.rsplit_once('/').unwrap_or(("", path));
     let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
-    if let Some(split) = numbered(stem) {
+    if let Some(split) = numbered(stem).filter(|_| format != Format::Images) {
         return split.to_owned();
     }
     let folder = folders.split('/').find(|folder| is_split(folder));
@@ -230,11 +260,12 @@ pub fn is_split(word: &str) -> bool {
     SPLITS.iter().any(|split| word.eq_ignore_ascii_case(split))
 }
 
-/// `train` of `train-00000-of-00002`.
+/// `train` of `train-00000-of-00002`, which a hash of the contents may follow.
 fn numbered(stem: &str) -> Option<&str> {
     let (rest, of) = stem.rsplit_once("-of-")?;
     let (split, number) = rest.rsplit_once('-')?;
     let is_number = |text: &str| text.len() >= 4 && text.bytes().all(|byte| byte.is_ascii_digit());
+    let of = of.split_once('-').map_or(of, |(of, _)| of);
     (!split.is_empty() && is_number(number) && is_number(of)).then_some(split)
 }
 
@@ -248,6 +279,7 @@ mod tests {
             ("train-00000-of-00002.parquet", "train"),
             ("data/validation-00001-of-00002.parquet", "validation"),
             ("plain_text/my-own_split-00000-of-00001.parquet", "my-own_split"),
+            ("data/other-00000-of-00001-0a1b2c3d.parquet", "other"),
             ("test.csv", "test"),
             ("x_train.npy", "train"),
             ("train/x.npy", "train"),
@@ -260,6 +292,17 @@ mod tests {
             assert_eq!(source_of(path, Format::Csv), source, "{path}");
         }
         assert_eq!(source_of("cat/test.png", Format::Images), "default");
+        assert_eq!(source_of("frame-0001-of-0002.png", Format::Images), "default");
         assert_eq!(source_of("val/cat/test.png", Format::Images), "val");
+    }
+
+    #[test]
+    fn samples_that_are_compressed_are_told_from_other_archives() {
+        for name in ["a.tar.gz", "a.TGZ", "a.csv.zst", "a.jsonl.gz", "a.parquet.zip", "a.npy.xz"] {
+            assert!(is_compressed(name), "{name}");
+        }
+        for name in ["a.gz", "weights.zip", "page.png.gz", "a.tar", "tgz", "README.md.gz"] {
+            assert!(!is_compressed(name), "{name}");
+        }
     }
 }

@@ -1,8 +1,10 @@
 //! All samples of a dataset, read by several threads.
+//!
+//! What is kept of a sample is its id and digest, 40 bytes.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use sentry_hash::lattice::Entry;
@@ -11,15 +13,27 @@ use sentry_manifest::{DatasetField, ModelTree};
 use super::SourceFile;
 use crate::{DatasetError, Row};
 
-/// The number of a part, and its rows.
-type Part = (usize, Result<Vec<Row>, DatasetError>);
+/// The samples of a part in order, by their source; the one without a name is that of the file. Samples without ids have 0.
+type Samples = BTreeMap<Option<Arc<str>>, Vec<Entry>>;
 
-/// Reads every part of every file. Threads take parts in order; numbers of rows are given out once all have been read, in the order of files
-/// and rows, so that they do not depend on the threads.
+/// The number of a part, and what is in it.
+type Part = (usize, Result<Samples, DatasetError>);
+
+/// Where the ids of samples come from, as far as it matters here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Numbering {
+    /// Every sample has one.
+    Own,
+    /// They are counted, source by source, once all have been read: in the order of files and rows, whatever the threads do.
+    Counted,
+}
+
+/// Reads every part of every file. Threads take parts in order, and none begins another once one has failed.
 pub fn read_all(
     tree: &ModelTree,
     files: &[SourceFile],
     fields: &[DatasetField],
+    numbering: Numbering,
     threads: usize,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<BTreeMap<String, Vec<Entry>>, DatasetError> {
@@ -35,12 +49,7 @@ pub fn read_all(
         while !failed.load(Ordering::Relaxed) {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let Some(&(file, part, bytes)) = parts.get(number) else { return };
-            let mut rows = Vec::new();
-            let mut sink = |batch: Vec<Row>| {
-                rows.extend(batch);
-                Ok(())
-            };
-            let result = files[file].samples.read(tree, part, fields, &mut sink).map(|()| rows);
+            let result = read_part(tree, &files[file], part, fields);
             failed.fetch_or(result.is_err(), Ordering::Relaxed);
             progress(bytes);
             results.lock().expect("no thread panics while it holds this lock").push((number, result));
@@ -56,19 +65,45 @@ pub fn read_all(
     });
     let mut results = results.into_inner().expect("no thread panicked");
     results.sort_unstable_by_key(|(number, _)| *number);
-    let mut sources: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
-    for (number, rows) in results {
-        let default = &files[parts[number].0].source;
-        for row in rows? {
-            let name: &str = row.source.as_deref().unwrap_or(default);
-            let entries = match sources.get_mut(name) {
-                Some(entries) => entries,
-                None => sources.entry(name.to_owned()).or_default(),
-            };
-            // Either all rows of a dataset have ids, or none.
-            let id = row.id.unwrap_or(entries.len() as u64);
-            entries.push(Entry { id, digest: row.digest });
+    let read = results.into_iter().map(|(number, samples)| Ok((files[parts[number].0].source.as_str(), samples?)));
+    Ok(join(read.collect::<Result<_, DatasetError>>()?, numbering))
+}
+
+fn read_part(tree: &ModelTree, file: &SourceFile, part: usize, fields: &[DatasetField]) -> Result<Samples, DatasetError> {
+    let mut samples = Samples::new();
+    let mut sink = |rows: Vec<Row>| {
+        for row in rows {
+            let entry = Entry { id: row.id.unwrap_or(0), digest: row.digest };
+            match samples.get_mut(&row.source) {
+                Some(entries) => entries.push(entry),
+                None => drop(samples.insert(row.source, vec![entry])),
+            }
+        }
+        Ok(())
+    };
+    file.samples.read(tree, part, fields, &mut sink)?;
+    samples.values_mut().for_each(Vec::shrink_to_fit);
+    Ok(samples)
+}
+
+/// Puts the samples of all parts, which stand beside the source of their file, into one list for each source.
+fn join(parts: Vec<(&str, Samples)>, numbering: Numbering) -> BTreeMap<String, Vec<Entry>> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for (file, samples) in &parts {
+        for (source, entries) in samples {
+            *counts.entry(source.as_deref().unwrap_or(file).to_owned()).or_default() += entries.len();
         }
     }
-    Ok(sources)
+    let mut sources: BTreeMap<String, Vec<Entry>> = counts.into_iter().map(|(source, count)| (source, Vec::with_capacity(count))).collect();
+    for (file, samples) in parts {
+        for (source, entries) in samples {
+            let all = sources.get_mut(source.as_deref().unwrap_or(file)).expect("every source was counted");
+            let first = all.len() as u64;
+            match numbering {
+                Numbering::Own => all.extend(entries),
+                Numbering::Counted => all.extend((first..).zip(entries).map(|(id, entry)| Entry { id, ..entry })),
+            }
+        }
+    }
+    sources
 }

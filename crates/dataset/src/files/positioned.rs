@@ -10,7 +10,7 @@ use bytes::Bytes;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 use sentry_hash::{Algorithm, Hasher};
-use sentry_manifest::record::{Kind, Value};
+use sentry_manifest::record::{Kind, MAX_INLINE, Value};
 use sentry_manifest::{FoundFile, ModelFile, ModelTree, printable};
 
 use crate::DatasetError;
@@ -20,6 +20,9 @@ const MAX_PIECE: usize = 1 << 31;
 
 /// Longest body that is held in memory to be hashed with others; longer ones are hashed piece by piece.
 pub const LONGEST_HELD: u64 = 1 << 20;
+
+/// Most values that are made of samples at a time, unless one sample has more.
+pub const MAX_VALUES: usize = 1 << 17;
 
 /// An open file with a position of its own.
 #[derive(Debug, Clone)]
@@ -32,6 +35,11 @@ pub struct Positioned {
 impl Positioned {
     pub fn new(file: &ModelFile) -> Self {
         Self { file: Arc::clone(&file.file), size: file.size, position: 0 }
+    }
+
+    /// The file's size in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
     }
 
     /// Exactly the bytes from `offset` on.
@@ -65,8 +73,9 @@ pub enum Body {
 }
 
 impl Body {
-    pub fn read(file: &Positioned, offset: u64, length: u64) -> io::Result<Self> {
-        if length <= LONGEST_HELD {
+    /// Reads bytes, and holds them if they are few and there is `room`, or if they stand in the record as they are.
+    pub fn read(file: &Positioned, offset: u64, length: u64, room: u64) -> io::Result<Self> {
+        if length <= LONGEST_HELD.min(room.max(MAX_INLINE)) {
             return file.bytes(offset, length as usize).map(Self::Held);
         }
         file.blake3(offset, length).map(|digest| Self::Hashed { length, digest })

@@ -12,7 +12,7 @@ use sentry_hash::{Backend, Cpu};
 use sentry_manifest::{DatasetManifest, IdRule, ListError, ModelTree, Source, printable};
 use sentry_trust::{Signer, Verified, Verifier};
 
-use super::sign::{DatasetSignOptions, SignedDataset, left_out, write};
+use super::sign::{DatasetSignOptions, SignedDataset, check_version, left_out, write};
 use super::tables;
 use super::verify::signature_paths;
 use crate::signature_file::{path_inside, read_verified};
@@ -207,6 +207,7 @@ fn sign_changed(
     }
     let name = options.name.clone().unwrap_or_else(|| old.name().to_owned());
     let version = options.version.or(old.version().map(|version| version + 1));
+    check_version(version)?;
     let manifest = DatasetManifest::new(name, version, old.fields().to_vec(), old.ids().clone(), sources)?;
     let statement = DatasetStatement { manifest };
     let samples = samples.iter().map(|(name, table)| (*name, table)).collect();
