@@ -1,15 +1,18 @@
 //! What a reader can do about an error, by the command that met it. The libraries say what is wrong; only here is it
 //! known what was typed.
 
-use sentry::{DifferenceKind, Error};
+use std::path::Path;
 
-use crate::args::{Command, Dataset, DatasetCommand};
+use sentry::{DifferenceKind, Error, default_dataset_signature_path};
+
+use crate::args::{Command, Dataset, DatasetCommand, DatasetVerify};
 
 /// The hint for an error, where there is something to do.
 pub fn hint(command: &Command, error: &Error) -> Option<&'static str> {
     let code = error.code();
     match command {
         Command::Sign(_) => signing(code),
+        Command::Verify(verify) if is_of_dataset(&verify.signed.path, code, error) => Some("this is a dataset: sentry dataset verify"),
         Command::Verify(_) | Command::Load(_) => verifying(code, error),
         Command::Inspect(_) | Command::Diff(_) => reading_signature(code),
         Command::Hash(_) | Command::Bench(_) => hashing(code),
@@ -20,7 +23,12 @@ pub fn hint(command: &Command, error: &Error) -> Option<&'static str> {
 
 fn dataset(command: &DatasetCommand, code: &str, error: &Error) -> Option<&'static str> {
     match (command, code) {
-        (DatasetCommand::Verify(_), "dataset_differs") => Some("do not train on this dataset; fetch it again from its publisher"),
+        (DatasetCommand::Verify(verify), "dataset_differs" | "sample_repeated") => Some(differing_samples(verify, error)),
+        (DatasetCommand::Verify(_), "symlink" | "symlink_escape" | "symlink_cycle" | "special_file") => {
+            Some("no signature covers it; remove it, or fetch the dataset again")
+        }
+        (DatasetCommand::Verify(_), "file_changed_while_read") => Some("make sure that nothing writes to the dataset, then verify again"),
+        (DatasetCommand::Verify(_), "predicate_type") => Some("this is no dataset's signature: sentry verify is for models"),
         (DatasetCommand::Verify(_), "table_differs" | "table_malformed") => Some("fetch the table again: it lies beside the signature"),
         (DatasetCommand::Verify(_), "table_state") => Some("do not use this dataset: its signature blesses two different contents"),
         (DatasetCommand::Verify(_), "signature_not_found") => {
@@ -34,6 +42,27 @@ fn dataset(command: &DatasetCommand, code: &str, error: &Error) -> Option<&'stat
         (DatasetCommand::Sign(_), "sample_repeated") => Some("choose a column of unique ids with --id"),
         (DatasetCommand::Sign(_) | DatasetCommand::Update(_), code) => signing(code),
         (DatasetCommand::Diff(_) | DatasetCommand::Inspect(_), code) => reading_signature(code),
+    }
+}
+
+/// Whether the signature of a dataset was taken for a model's, or is all that there is.
+fn is_of_dataset(path: &Path, code: &str, error: &Error) -> bool {
+    match code {
+        "signature_not_found" => path.is_dir() && default_dataset_signature_path(path).is_file(),
+        "predicate_type" => error.to_string().contains(sentry::uris::DATASET_V1),
+        _ => false,
+    }
+}
+
+/// Without the column that sources were taken from, samples seem to be in other ones.
+fn differing_samples(verify: &DatasetVerify, error: &Error) -> &'static str {
+    let differences = error.differences();
+    let has = |wanted| differences.iter().any(|difference| difference.kind == wanted);
+    let are_other_sources = has(DifferenceKind::UnsignedSource) && has(DifferenceKind::MissingSource);
+    if verify.source.is_none() && (are_other_sources || error.code() == "sample_repeated") {
+        "do not train on this dataset, unless its sources come from a column: name that with --source, and verify again"
+    } else {
+        "do not train on this dataset; fetch it again from its publisher"
     }
 }
 

@@ -36,6 +36,7 @@ pub struct Dataset {
     parts: Vec<SourceFile>,
     fields: Vec<DatasetField>,
     ids: IdRule,
+    format: Format,
     files: usize,
     others: Vec<ModelPath>,
 }
@@ -78,7 +79,22 @@ impl Dataset {
     /// [`DatasetError`].
     pub fn open(path: &Path, options: &ReadOptions, leave_out: &[ModelPath]) -> Result<Self, DatasetError> {
         let tree = ModelTree::open(path)?;
-        let Layout { format, groups, others } = Layout::of(&tree, leave_out)?;
+        let layout = Layout::of(&tree, leave_out)?;
+        Self::open_layout(tree, layout, None, options)
+    }
+
+    /// Opens a file of a dataset, or what lies in a folder of it. Its samples have the ids and sources that they have in the whole.
+    ///
+    /// # Errors
+    /// [`DatasetError`], also if there are no samples.
+    pub fn open_part(path: &Path, part: &ModelPath, options: &ReadOptions, leave_out: &[ModelPath]) -> Result<Self, DatasetError> {
+        let tree = ModelTree::open(path)?;
+        let layout = Layout::of(&tree, leave_out)?.of_part(part)?;
+        Self::open_layout(tree, layout, Some(part), options)
+    }
+
+    fn open_layout(tree: ModelTree, layout: Layout, part: Option<&ModelPath>, options: &ReadOptions) -> Result<Self, DatasetError> {
+        let Layout { format, groups, others } = layout;
         let files = groups.iter().map(|group| group.files.len()).sum();
         if options.source_column.is_some() && !format.is_table() {
             return Err(DatasetError::Layout {
@@ -86,7 +102,7 @@ impl Dataset {
             });
         }
         let parts: Vec<SourceFile> = match format {
-            Format::Images => images::open(&tree, groups)?,
+            Format::Images => images::open(&tree, groups, part)?,
             Format::Npy => arrays::open(&tree, groups, options)?,
             Format::Tar => tar::open(&tree, groups)?,
             Format::Parquet | Format::Arrow | Format::Csv | Format::Jsonl => table::open(&tree, format, groups, options)?,
@@ -100,7 +116,29 @@ impl Dataset {
                 return Err(DatasetError::Column { column: printable(column), reason });
             }
         }
-        Ok(Self { tree, parts, fields, ids, files, others })
+        Ok(Self { tree, parts, fields, ids, format, files, others })
+    }
+
+    /// The same as a part of a dataset with these fields. Samples of archives and folders of images have no value in those that all of this
+    /// part lack.
+    ///
+    /// # Errors
+    /// [`DatasetError::Layout`]: other fields; an image by itself, which has no path in a dataset.
+    pub fn with_fields_of(mut self, whole: &[DatasetField]) -> Result<Self, DatasetError> {
+        let name = || printable(&self.tree.location().to_string_lossy());
+        if self.format == Format::Images && self.tree.is_file() {
+            let reason = format!("\"{}\" has no path in the dataset, and so no id: put it where it belongs first", name());
+            return Err(DatasetError::Layout { reason });
+        }
+        let fits = match self.format.may_lack_fields() {
+            true => self.fields.iter().all(|field| whole.contains(field)),
+            false => self.fields == whole,
+        };
+        if !fits {
+            return Err(DatasetError::Layout { reason: format!("\"{}\" has other fields than the dataset", name()) });
+        }
+        self.fields = whole.to_vec();
+        Ok(self)
     }
 
     /// Bytes of all files with samples.

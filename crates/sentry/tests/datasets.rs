@@ -157,10 +157,49 @@ fn samples_that_come_and_go_again_leave_the_old_digest() {
     assert_eq!(other.statement.manifest.version(), Some(3));
 
     write(&replaced, &[(2, "dog")]);
-    let remove = [("train".to_owned(), 7), ("train".to_owned(), 8)].to_vec();
+    let remove = [("train".to_owned(), "7".to_owned()), ("train".to_owned(), "8".to_owned())].to_vec();
     let after = update(folder.path(), &key, &Changes { replace: vec![replaced], remove, ..Changes::default() }).unwrap();
     assert_eq!(digest(&after), digest(&before));
     write(&folder.path().join("train.csv"), &TRAIN);
+    verify(folder.path(), &key).unwrap();
+}
+
+#[test]
+fn what_lies_in_the_dataset_already_has_the_ids_and_sources_that_it_is_verified_with() {
+    let (folder, key) = (tempfile::tempdir().unwrap(), key());
+    let put = |name: &str, bytes: &str| {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, bytes).unwrap();
+        path
+    };
+    put("train/cat/1.png", "one");
+    let second = put("train/dog/2.png", "two");
+    put("test/cat/1.png", "three");
+    sign(folder.path(), &key, &DatasetSignOptions::default()).unwrap();
+
+    let third = put("train/dog/3.png", "four");
+    update(folder.path(), &key, &Changes { add: vec![third.clone()], ..Changes::default() }).unwrap();
+    verify(folder.path(), &key).unwrap();
+    put("train/dog/2.png", "TWO");
+    update(folder.path(), &key, &Changes { replace: vec![folder.path().join("train/dog")], ..Changes::default() }).unwrap();
+    verify(folder.path(), &key).unwrap();
+    fs::remove_file(second).unwrap();
+    let remove = vec![("train".to_owned(), "train/dog/2.png".to_owned())];
+    let removed = update(folder.path(), &key, &Changes { remove, ..Changes::default() }).unwrap();
+    assert_eq!(removed.statement.manifest.whole().count(), 3);
+    verify(folder.path(), &key).unwrap();
+
+    // Elsewhere it has another path, and by itself none.
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::copy(&third, elsewhere.path().join("4.png")).unwrap();
+    let refused = update(folder.path(), &key, &Changes { add: vec![elsewhere.path().join("4.png")], ..Changes::default() }).unwrap_err();
+    assert_eq!(refused.code(), "dataset_layout");
+    let missing = update(folder.path(), &key, &Changes { add: vec![folder.path().join("5.png")], ..Changes::default() }).unwrap_err();
+    assert_eq!(missing.code(), "io");
+    // The folder itself: everything in it is there already.
+    let whole = update(folder.path(), &key, &Changes { add: vec![folder.path().to_owned()], ..Changes::default() }).unwrap_err();
+    assert!(whole.to_string().ends_with("already"), "{whole}");
     verify(folder.path(), &key).unwrap();
 }
 
@@ -179,10 +218,10 @@ fn changes_that_make_no_sense_are_refused_and_leave_everything_as_it_was() {
     let replace = |file| Changes { replace: vec![file], ..Changes::default() };
     assert_eq!(refused(&[(2, "emu")], add), "source \"train\" has a sample with id 2 already");
     assert_eq!(refused(&[(7, "emu")], replace), "source \"train\" has no sample with id 7");
-    let remove = Changes { remove: vec![("train".to_owned(), 7)], ..Changes::default() };
+    let remove = Changes { remove: vec![("train".to_owned(), "7".to_owned())], ..Changes::default() };
     assert_eq!(update(folder.path(), &key, &remove).unwrap_err().to_string(), "source \"train\" has no sample with id 7");
     // The old signature must hold.
-    let remove = Changes { remove: vec![("train".to_owned(), 1)], ..Changes::default() };
+    let remove = Changes { remove: vec![("train".to_owned(), "1".to_owned())], ..Changes::default() };
     assert_eq!(update(folder.path(), &self::key(), &remove).unwrap_err().code(), "signature_invalid");
     assert_eq!(fs::read(folder.path().join("dataset.sig")).unwrap(), before);
     verify(folder.path(), &key).unwrap();
@@ -193,7 +232,7 @@ fn numbers_of_rows_are_signed_with_their_order_and_cannot_be_updated() {
     let (folder, key) = (tempfile::tempdir().unwrap(), key());
     fs::write(folder.path().join("train.csv"), "text\ncat\ndog\n").unwrap();
     sign(folder.path(), &key, &DatasetSignOptions::default()).unwrap();
-    let remove = Changes { remove: vec![("train".to_owned(), 1)], ..Changes::default() };
+    let remove = Changes { remove: vec![("train".to_owned(), "1".to_owned())], ..Changes::default() };
     assert_eq!(update(folder.path(), &key, &remove).unwrap_err().code(), "usage");
     fs::write(folder.path().join("train.csv"), "text\ndog\ncat\n").unwrap();
     assert_eq!(verify(folder.path(), &key).unwrap_err().differences().len(), 2);

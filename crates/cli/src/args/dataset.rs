@@ -142,13 +142,13 @@ pub struct DatasetUpdate {
     /// The public key of the old signature: PEM [default: that of --key]
     #[arg(long, value_name = "PUB")]
     pub old_key: Option<PathBuf>,
-    /// A file or folder whose samples are new; may be given several times
+    /// A file or folder whose samples are new, best one that lies in the dataset already; may be given several times
     #[arg(long, value_name = "PATH")]
     pub add: Vec<PathBuf>,
     /// A file or folder whose samples take the place of those of the same ids; may be given several times
     #[arg(long, value_name = "PATH")]
     pub replace: Vec<PathBuf>,
-    /// A sample that goes away; may be given several times
+    /// A sample that goes away; where ids are made of paths or keys, these will do as well; may be given several times
     #[arg(long, value_name = "SOURCE:ID")]
     pub remove: Vec<String>,
     /// The signature [default: dataset.sig in a directory, NAME.sig beside a file]

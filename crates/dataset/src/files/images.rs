@@ -6,9 +6,9 @@ use std::path::Path;
 use arrow_array::RecordBatch;
 use sentry_hash::lattice::path_id;
 use sentry_manifest::record::Value;
-use sentry_manifest::{DatasetField, FoundFile, IdRule, ModelTree, printable};
+use sentry_manifest::{DatasetField, FoundFile, IdRule, ModelPath, ModelTree, printable};
 
-use super::layout::{Format, Group, Layout, is_split};
+use super::layout::{Format, Group, Layout, is_inside, is_split};
 use super::positioned::{Body, LONGEST_HELD, MAX_VALUES, Positioned, unreadable, with_file};
 use super::{SampleFile, Sink, SourceFile, table};
 use crate::{DatasetError, FieldValues, Row, Samples};
@@ -79,11 +79,15 @@ struct Metadata {
     columns: Vec<String>,
 }
 
-/// Opens the images of all sources.
-pub fn open(tree: &ModelTree, groups: Vec<Group>) -> Result<Vec<SourceFile>, DatasetError> {
+/// Opens the images of all sources, or those of a part of the dataset.
+pub fn open(tree: &ModelTree, groups: Vec<Group>, part: Option<&ModelPath>) -> Result<Vec<SourceFile>, DatasetError> {
     let open_group = |group: Group| {
         let source = group.source.clone();
-        Ok(SourceFile { source, samples: Box::new(Images::open(tree, group)?) })
+        let mut images = Images::open(tree, group)?;
+        if let Some(part) = part {
+            images.files.retain(|image| is_inside(image.found.path.as_str(), part));
+        }
+        Ok(SourceFile { source, samples: Box::new(images) })
     };
     groups.into_iter().map(open_group).collect()
 }

@@ -120,6 +120,26 @@ impl Layout {
         }
         Ok(Self { format, groups, others })
     }
+
+    /// Only what lies in a part, a file or folder. Of images all files are kept, for there are tables about them: [`super::images::open`] goes
+    /// on from there.
+    pub fn of_part(mut self, part: &ModelPath) -> Result<Self, DatasetError> {
+        let is_in_part = |file: &FoundFile| is_inside(file.path.as_str(), part);
+        if self.format != Format::Images {
+            self.groups.iter_mut().for_each(|group| group.files.retain(is_in_part));
+        }
+        self.groups.retain(|group| group.files.iter().any(is_in_part));
+        if self.groups.is_empty() {
+            let (part, format) = (printable(part.as_str()), self.format.name());
+            return Err(DatasetError::Layout { reason: format!("\"{part}\" has no samples of this dataset, which is {format}") });
+        }
+        Ok(self)
+    }
+}
+
+/// Whether a path is that of a part, or lies beneath it.
+pub fn is_inside(path: &str, part: &ModelPath) -> bool {
+    path.strip_prefix(part.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

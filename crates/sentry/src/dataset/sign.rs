@@ -111,9 +111,7 @@ pub fn sign_samples(
     let (Some(signature), Some(name)) = (&options.signature, &options.name) else {
         return Err(Error::Options { reason: "samples in memory need a name and a place for the signature" });
     };
-    if options.version.is_some_and(|version| version > MAX_JSON_INTEGER) {
-        return Err(Error::Options { reason: "a version is at most 2^53 - 1" });
-    }
+    check_version(options.version)?;
     check_replaceable(signature)?;
     let theirs = claims(contributors)?;
     let mut sources = Vec::new();
@@ -137,6 +135,13 @@ pub fn sign_samples(
     let tables = measured.sources().iter().map(|source| (source.name.as_str(), &source.table)).collect();
     write(&statement, &tables, signer, signature, options.timestamp.as_deref())?;
     Ok(statement)
+}
+
+pub(super) fn check_version(version: Option<u64>) -> Result<(), Error> {
+    match version {
+        Some(version) if version > MAX_JSON_INTEGER => Err(Error::Options { reason: "a version is at most 2^53 - 1" }),
+        _ => Ok(()),
+    }
 }
 
 /// The sources that contributors signed, each once.

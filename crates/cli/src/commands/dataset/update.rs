@@ -37,8 +37,7 @@ pub fn run(arguments: &DatasetUpdate, output: &Output) -> anyhow::Result<ExitCod
 }
 
 /// `SOURCE:ID`; a source's name may have colons itself.
-fn sample(text: &str) -> anyhow::Result<(String, u64)> {
+fn sample(text: &str) -> anyhow::Result<(String, String)> {
     let (source, id) = text.rsplit_once(':').with_context(|| format!("--remove \"{}\" is not SOURCE:ID", printable(text)))?;
-    let id = id.parse().with_context(|| format!("--remove \"{}\": the id is a whole number", printable(text)))?;
-    Ok((source.to_owned(), id))
+    Ok((source.to_owned(), id.to_owned()))
 }
