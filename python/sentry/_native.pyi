@@ -256,6 +256,10 @@ class Receipt:
         """
         Reads what another process has written.
         """
+    def part(self, /, start: SupportsIndex, end: SupportsIndex) -> Receipt:
+        """
+        What was found of some of its samples, by their places.
+        """
     def with_others(self, /, others: SupportsGetItem[int, Receipt]) -> Receipt:
         """
         This receipt with the samples of others.
@@ -284,6 +288,10 @@ class SampleChecker:
     def ids(self, /) -> tuple[str, str | None]:
         """
         Where ids come from: the name of a column, or ``"path"`` or ``"ordinal"`` with no column.
+        """
+    def ids_of(self, /, source: str) -> list[int] | None:
+        """
+        The ids of all samples of a source; nothing for one without a table.
         """
     def look(self, /, source: str, ids: SupportsGetItem[int, SupportsIndex], fields: SupportsGetItem[int, tuple[str, Incomplete | SupportsGetItem[int, Any]]], keep_back: bool) -> tuple[Receipt, list[tuple[int, str]]]:
         """

@@ -173,7 +173,8 @@ def test_a_flipped_label_is_rejected_before_the_step(kind: str, signed: dict[str
     path = f"train/{wrong_label}/{FLIPPED:04}.png"
     if kind == "folder":
         # Another folder is another path, and so another sample.
-        assert (difference.kind, difference.source, difference.sample) == ("unsigned_sample", "train", sentry._native.path_id(path))
+        found = {(one.kind, one.source, one.sample) for one in error.differences}
+        assert ("unsigned_sample", "train", sentry._native.path_id(path)) in found and len(found) == 2
         return
     ids = {"tar": sentry._native.path_id(f"{FLIPPED:04}")}
     source = {"npy": "default"}.get(kind, "train")
@@ -408,9 +409,11 @@ def test_hugging_face_rows_keep_their_numbers(key: sentry.PrivateKey, tmp_path: 
         sentry.torch.DataLoader(stream, num_workers=2)
 
 
+# The library leaves archives open that are not read to their end.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_archives_have_no_fields_that_nobody_signed(signed: dict[str, Path], key: sentry.PrivateKey) -> None:
     verifier = sentry.DatasetVerifier(signed["tar"], trust=trust(key))
-    sample = next(iter(members_of(signed["tar"])))
+    sample = list(members_of(signed["tar"]))[0]
     with pytest.raises(sentry.UsageError, match="__evil__"):
         list(sentry.webdataset.check(verifier)([{**sample, "__evil__": b"x"}]))
     with pytest.raises(sentry.SampleError, match='field "more" of all samples was changed'):

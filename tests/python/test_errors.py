@@ -22,6 +22,12 @@ from sentry._errors import from_native
 REJECTED: dict[str, type[sentry.VerificationError]] = {
     # Files and tensors.
     "model_differs": sentry.ManifestError,
+    # Datasets.
+    **dict.fromkeys(
+        ("dataset_differs", "sample_repeated", "table_differs", "table_state", "table_malformed", "contributor_statement"), sentry.SampleError
+    ),
+    **dict.fromkeys(("epoch_incomplete", "epoch_state"), sentry.EpochError),
+    **dict.fromkeys(("dataset_malformed", "sample_record"), sentry.FormatError),
     "empty_manifest": sentry.ManifestError,
     "duplicate_resource": sentry.ManifestError,
     "resource_ignored": sentry.ManifestError,
@@ -135,6 +141,9 @@ REJECTED: dict[str, type[sentry.VerificationError]] = {
 
 # Codes of errors that leave the question open.
 OPEN: dict[str, type[sentry.Error]] = {
+    "dataset_column": sentry.UsageError,
+    "dataset_layout": sentry.UsageError,
+    "dataset_bounds": sentry.NotCheckedError,
     "signature_not_found": sentry.NotCheckedError,
     "method_mismatch": sentry.NotCheckedError,
     "signature_number": sentry.UsageError,
@@ -284,7 +293,7 @@ def test_the_classes_are_a_tree() -> None:
         sentry.PolicyFileError: sentry.UsageError,
         **dict.fromkeys(
             (
-                *(sentry.ManifestError, sentry.PathError, sentry.FormatError, sentry.LimitError),
+                *(sentry.ManifestError, sentry.PathError, sentry.FormatError, sentry.LimitError, sentry.SampleError, sentry.EpochError),
                 *(sentry.ChangedError, sentry.EnvelopeError, sentry.AlgorithmError),
                 *(sentry.CertificateError, sentry.TimestampError, sentry.PolicyError),
             ),
@@ -411,8 +420,8 @@ except sentry.UsageError as error:
 @pytest.mark.parametrize("code", [*REJECTED, *OPEN])
 def test_errors_survive_pickling_and_copying(code: str) -> None:
     differences = [
-        ("changed_tensor", "model.safetensors", None, "layer", "blake3:1", "blake3:2", "tensor was changed"),
-        ("changed_file", "large.bin", (0, 9), None, "sha256:1", "sha256:2", "file was changed"),
+        ("changed_tensor", "model.safetensors", None, "layer", None, None, None, "blake3:1", "blake3:2", "tensor was changed"),
+        ("changed_file", "large.bin", (0, 9), None, None, None, None, "sha256:1", "sha256:2", "file was changed"),
     ]
     error = from_native(code, code in REJECTED, "what is wrong", differences if code == "model_differs" else [])
     for other in copies_of(error):
