@@ -50,7 +50,27 @@ def columns(batch: Batch, types: Mapping[str, str]) -> tuple[int, list[tuple[str
     if not all(isinstance(sample, Mapping) for sample in samples):
         raise UsageError("a batch is a mapping of names to columns, or a list of samples, each a mapping of names to values")
     names = dict.fromkeys(name for sample in samples for name in sample)
-    return len(samples), [(name, [sample.get(name) for sample in samples]) for name in names]
+    return len(samples), [(name, _joined(name, [sample.get(name) for sample in samples], types.get(name, ""))) for name in names]
+
+
+# Values of at most so many bytes are put together: looking at each of them costs more than copying it.
+_SMALL = 1 << 16
+
+
+def _joined(name: str, values: list[Any], signed: str) -> Column:
+    """The values of a field, sample by sample: as one array if they are small arrays that are alike, as plain numbers if they are numpy's."""
+    first = values[0] if values else None
+    numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
+    if numpy is not None and isinstance(first, numpy.generic) and all(type(value) is type(first) for value in values):
+        return values if "(" in signed or not signed else numpy.array(values).tolist()
+    for library, kind in ((numpy, "ndarray"), (torch, "Tensor")):
+        # No classes derived from them, which may hold something else besides.
+        if library is None or type(first) is not getattr(library, kind) or not signed.startswith("FixedShapeTensor(") or first.nbytes > _SMALL:
+            continue
+        form = (first.dtype, first.shape, getattr(first, "device", None))
+        if all(type(value) is type(first) and (value.dtype, value.shape, getattr(value, "device", None)) == form for value in values):
+            return column(name, library.stack(values), signed)
+    return values
 
 
 def column(name: str, values: Any, signed: str) -> Column:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import torch
 from torch.utils import data as torch_data
 
-from . import _native
+from . import _native, _samples
 from ._datasets import DatasetVerifier, FinishedEpoch, Receipt
 from ._errors import Error, UsageError, from_native, printable
 from ._folder import memory_file
@@ -143,9 +144,14 @@ class VerifiedDataset(torch_data.Dataset[Any]):  # type: ignore[misc]
 
     def look(self, indices: Sequence[int]) -> Looked:
         """Read and check samples, without counting them as used."""
+        batch: _samples.Batch
         # Of their own, so that what goes on is what was checked.
-        samples = [_own(self._dataset[index]) for index in indices]
-        receipt = self.verifier.look(samples, self._ids_of(indices), source=self._source)
+        if isinstance(self._dataset, _Fields):
+            batch = self._dataset.taken(indices)
+            samples = [dict(zip(batch, values)) for values in zip(*batch.values())]
+        else:
+            batch = samples = [_own(self._dataset[index]) for index in indices]
+        receipt = self.verifier.look(batch, self._ids_of(indices), source=self._source)
         kept = [samples[place] for place in receipt.kept]
         return Looked(kept if self._transform is None else [self._transform(sample) for sample in kept], receipt)
 
@@ -166,13 +172,18 @@ class VerifiedDataset(torch_data.Dataset[Any]):  # type: ignore[misc]
 
 def _own(sample: Mapping[str, Any]) -> dict[str, Any]:
     """A sample whose arrays nobody else can write to, such as through the file that they are mapped from."""
-    return {name: _copy(value) for name, value in sample.items()}
+    return {name: value if type(value) in _CONSTANT else _copy(value) for name, value in sample.items()}
+
+
+# Values that nobody can write to.
+_CONSTANT = frozenset((type(None), bool, int, float, str, bytes))
 
 
 def _copy(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return value.clone()
-    return value.copy() if type(value).__module__ == "numpy" and hasattr(value, "copy") else value
+    numpy = sys.modules.get("numpy")
+    return value.copy() if numpy is not None and isinstance(value, numpy.ndarray) else value
 
 
 class _Fields:
@@ -188,8 +199,17 @@ class _Fields:
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return {name: values[index] for name, values in self._fields.items()}
+    def taken(self, indices: Sequence[int]) -> dict[str, Any]:
+        """Copies of some samples' values, field by field."""
+        return {name: _taken(values, indices) for name, values in self._fields.items()}
+
+
+def _taken(values: Any, indices: Sequence[int]) -> Any:
+    numpy = sys.modules.get("numpy")
+    # Indexed by a list, an array is copied; classes derived from it may do otherwise.
+    if numpy is not None and type(values) in (numpy.ndarray, numpy.memmap):
+        return numpy.asarray(values)[list(indices)]
+    return values[list(indices)] if type(values) is torch.Tensor else [_copy(values[index]) for index in indices]
 
 
 class ImageFolder(VerifiedDataset):
@@ -359,6 +379,11 @@ class _Batch:
     def __init__(self, values: Any, receipt: Receipt, is_empty: bool) -> None:
         self.values, self.receipt, self.is_empty = values, receipt, is_empty
 
+    def handed_out(self) -> Any:
+        """The values. They are no longer held here, so that their memory is free as soon as the caller has no use for them."""
+        values, self.values = self.values, None
+        return values
+
     def pin_memory(self, device: Any = None) -> _Batch:
         """As torch asks of classes that are not its own."""
         from torch.utils.data._utils.pin_memory import pin_memory
@@ -482,7 +507,7 @@ class _Delivering:
                 raise batch.error
             self.verifier.deliver(batch.receipt)
             if not batch.is_empty:
-                yield batch.values
+                yield batch.handed_out()
 
 
 class DataLoader(_Delivering, torch_data.DataLoader[Any]):  # type: ignore[misc]

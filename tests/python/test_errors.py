@@ -27,6 +27,7 @@ REJECTED: dict[str, type[sentry.VerificationError]] = {
         ("dataset_differs", "sample_repeated", "table_differs", "table_state", "table_malformed", "contributor_statement"), sentry.SampleError
     ),
     **dict.fromkeys(("epoch_incomplete", "epoch_state"), sentry.EpochError),
+    "weights_incomplete": sentry.FormatError,
     **dict.fromkeys(("dataset_malformed", "sample_record"), sentry.FormatError),
     "empty_manifest": sentry.ManifestError,
     "duplicate_resource": sentry.ManifestError,
