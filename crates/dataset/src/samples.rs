@@ -80,7 +80,7 @@ impl<'a> Samples<'a> {
         let records: Vec<Vec<Field<'_>>> = (0..self.count).map(|sample| self.record(sample)).collect();
         let bodies: Vec<&[u8]> = records.iter().flatten().filter_map(|field| long_body(&field.value)).collect();
         let mut hashed = blake3_many(&bodies).into_iter();
-        let digest = |(sample, mut record): (usize, Vec<Field<'_>>)| {
+        let encoded = |(sample, mut record): (usize, Vec<Field<'_>>)| {
             // The same bodies in the same order as above.
             for field in &mut record {
                 if let Some(bytes) = long_body(&field.value) {
@@ -88,11 +88,12 @@ impl<'a> Samples<'a> {
                     field.value = by_digest(&field.value, bytes, digest).map_err(|error| (sample, error))?;
                 }
             }
-            encode(&record).map(|record| SampleDigest::of_record(&record)).map_err(|error| (sample, error))
+            encode(&record).map_err(|error| (sample, error))
         };
         let wrong =
             |(sample, source): (usize, RecordError)| DatasetError::Record { place: "the batch".to_owned(), sample: sample as u64, source };
-        records.into_iter().enumerate().map(digest).collect::<Result<_, _>>().map_err(wrong)
+        let records: Vec<Vec<u8>> = records.into_iter().enumerate().map(encoded).collect::<Result<_, _>>().map_err(wrong)?;
+        Ok(SampleDigest::of_records(&records.iter().map(Vec::as_slice).collect::<Vec<_>>()))
     }
 }
 

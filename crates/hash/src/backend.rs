@@ -59,8 +59,7 @@ impl Cpu {
     /// The sample digests of `records`, in their order.
     pub fn sample_digests(&self, records: &[&[u8]]) -> Vec<SampleDigest> {
         let batches: Vec<&[&[u8]]> = records.chunks(BATCH).collect();
-        let digest_all = |batch: &&[&[u8]]| batch.iter().map(|record| SampleDigest::of_record(record)).collect::<Vec<_>>();
-        map(self.threads, &batches, digest_all).concat()
+        map(self.threads, &batches, |batch| SampleDigest::of_records(batch)).concat()
     }
 }
 

@@ -30,6 +30,7 @@ use std::sync::LazyLock;
 use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
 use data_encoding::HEXLOWER;
 
+use crate::many::derive_many;
 use crate::{Algorithm, Digest, HashError};
 
 /// Lanes of an element and of a state, of 16 bits each.
@@ -64,6 +65,11 @@ impl SampleDigest {
     /// Hashes a record, in the encoding of `docs/spec/samples.md`.
     pub fn of_record(record: &[u8]) -> Self {
         Self(*derive(&SAMPLE, record).as_bytes())
+    }
+
+    /// Hashes records, in their order, on this thread: several at a time, which takes less time than one by one.
+    pub fn of_records(records: &[&[u8]]) -> Vec<Self> {
+        derive_many(&SAMPLE, records).into_iter().map(Self).collect()
     }
 
     /// Takes the raw bytes of a digest.

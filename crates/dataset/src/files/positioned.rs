@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use parquet::errors::ParquetError;
@@ -24,17 +24,72 @@ pub const LONGEST_HELD: u64 = 1 << 20;
 /// Most values that are made of samples at a time, unless one sample has more.
 pub const MAX_VALUES: usize = 1 << 17;
 
+/// Pieces from this length on, up to the other, are read into buffers that are used again. New memory for each of them would take longer
+/// than reading them: the system clears it page by page.
+const REUSED: std::ops::RangeInclusive<usize> = (128 << 10)..=(128 << 20);
+
+/// Bytes of buffers that wait to be used again, at most.
+const MOST_SPARE: usize = 256 << 20;
+
 /// An open file with a position of its own.
 #[derive(Debug, Clone)]
 pub struct Positioned {
     file: Arc<File>,
     size: u64,
     position: u64,
+    spare: Arc<Spare>,
+}
+
+/// Buffers that wait to be used again.
+#[derive(Debug, Default)]
+pub struct Spare(Mutex<Vec<Vec<u8>>>);
+
+impl Spare {
+    /// A buffer of at least `length` bytes, whatever they are.
+    fn take(&self, length: usize) -> Vec<u8> {
+        let mut buffers = self.0.lock().expect("no thread panics while it holds this lock");
+        match buffers.iter().position(|buffer| buffer.len() >= length) {
+            Some(place) => buffers.swap_remove(place),
+            // Pages of a file differ by a few bytes.
+            None => vec![0; length.next_multiple_of(*REUSED.start())],
+        }
+    }
+
+    fn give_back(&self, buffer: Vec<u8>) {
+        let mut buffers = self.0.lock().expect("no thread panics while it holds this lock");
+        if buffers.iter().map(Vec::len).sum::<usize>() + buffer.len() <= MOST_SPARE {
+            buffers.push(buffer);
+        }
+    }
+}
+
+/// The first bytes of a buffer, which goes back where it came from.
+struct Lent {
+    buffer: Vec<u8>,
+    length: usize,
+    spare: Arc<Spare>,
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.buffer[..self.length]
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.spare.give_back(std::mem::take(&mut self.buffer));
+    }
 }
 
 impl Positioned {
     pub fn new(file: &ModelFile) -> Self {
-        Self { file: Arc::clone(&file.file), size: file.size, position: 0 }
+        Self { file: Arc::clone(&file.file), size: file.size, position: 0, spare: Arc::default() }
+    }
+
+    /// The same file, read into these buffers.
+    pub fn with_buffers(&self, spare: &Arc<Spare>) -> Self {
+        Self { spare: Arc::clone(spare), ..self.clone() }
     }
 
     /// The file's size in bytes.
@@ -44,13 +99,28 @@ impl Positioned {
 
     /// Exactly the bytes from `offset` on.
     pub fn bytes(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
-        let end = offset.checked_add(length as u64).filter(|&end| end <= self.size);
-        if end.is_none() || length > MAX_PIECE {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a piece that is not in the file"));
-        }
+        self.check_piece(offset, length)?;
         let mut bytes = vec![0; length];
         self.file.read_exact_at(&mut bytes, offset)?;
         Ok(bytes)
+    }
+
+    /// The same in a buffer that is used again once nobody holds the bytes any more.
+    fn shared_bytes(&self, offset: u64, length: usize) -> io::Result<Bytes> {
+        if !REUSED.contains(&length) {
+            return self.bytes(offset, length).map(Bytes::from);
+        }
+        self.check_piece(offset, length)?;
+        let mut lent = Lent { buffer: self.spare.take(length), length, spare: Arc::clone(&self.spare) };
+        self.file.read_exact_at(&mut lent.buffer[..length], offset)?;
+        Ok(Bytes::from_owner(lent))
+    }
+
+    fn check_piece(&self, offset: u64, length: usize) -> io::Result<()> {
+        match offset.checked_add(length as u64) {
+            Some(end) if end <= self.size && length <= MAX_PIECE => Ok(()),
+            _ => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a piece that is not in the file")),
+        }
     }
 
     /// The BLAKE3 digest of bytes that may be many.
@@ -124,7 +194,7 @@ impl ChunkReader for Positioned {
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
-        Ok(self.bytes(start, length)?.into())
+        Ok(self.shared_bytes(start, length)?)
     }
 }
 

@@ -5,6 +5,8 @@ mod csv;
 mod jsonl;
 mod parquet;
 
+use std::sync::Arc;
+
 use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
 use sentry_manifest::{DatasetField, FoundFile, IdRule, ModelTree, printable};
@@ -49,12 +51,13 @@ pub fn open(tree: &ModelTree, format: Format, groups: Vec<Group>, options: &Read
         Format::Jsonl => Some(jsonl::types(tree, files.iter().map(|(_, file)| file), options.fields.as_deref())?),
         _ => None,
     };
+    let spare = Arc::default();
     let open_one = |(source, found): (String, FoundFile)| {
         let (schema, body): (SchemaRef, Box<dyn Body>) = with_file(tree, &found, |file| match (format, &shared) {
             (Format::Csv, Some(schema)) => csv::open(&found, file, schema),
             (Format::Jsonl, Some(schema)) => Ok(jsonl::open(&found, schema)),
             (Format::Arrow, _) => arrow::open(&found, file),
-            _ => parquet::open(&found, file),
+            _ => parquet::open(&found, file, &spare),
         })?;
         let ids = options.ids.clone().unwrap_or_else(|| Columns::default_ids(&schema));
         let columns = Columns::new(&schema, &ids, options.source_column.as_deref())?;

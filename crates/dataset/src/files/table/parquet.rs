@@ -17,7 +17,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetStatisticsPolicy, RowGroupMetaData};
 use sentry_manifest::{FoundFile, printable};
 
-use super::super::positioned::{Positioned, guarded, malformed, unfit, unreadable};
+use super::super::positioned::{Positioned, Spare, guarded, malformed, unfit, unreadable};
 use super::{BATCH_BYTES, BATCH_ROWS, Body, Each, check_rows};
 use crate::DatasetError;
 use pages::OneGroup;
@@ -36,10 +36,12 @@ const DIFFERENCES_ROWS: usize = 16;
 struct Parquet {
     metadata: Arc<ParquetMetaData>,
     levels: FieldLevels,
+    /// Of all files of the dataset.
+    spare: Arc<Spare>,
 }
 
 /// Reads the footer, and nothing of the rows.
-pub fn open(found: &FoundFile, file: &Positioned) -> Result<(SchemaRef, Box<dyn Body>), DatasetError> {
+pub fn open(found: &FoundFile, file: &Positioned, spare: &Arc<Spare>) -> Result<(SchemaRef, Box<dyn Body>), DatasetError> {
     let (schema, parquet) = guarded(found, FORMAT, || {
         footer::check(file).map_err(|reason| unfit(found, FORMAT, reason))?;
         let options = ArrowReaderOptions::new()
@@ -53,7 +55,7 @@ pub fn open(found: &FoundFile, file: &Positioned) -> Result<(SchemaRef, Box<dyn 
         ArrowReaderMetadata::try_new(Arc::clone(&metadata), options).map_err(wrong(found))?;
         let parquet_schema = metadata.file_metadata().schema_descr();
         let levels = parquet_to_arrow_field_levels(parquet_schema, ProjectionMask::all(), Some(schema.fields())).map_err(wrong(found))?;
-        Ok((schema, Parquet { metadata, levels }))
+        Ok((schema, Parquet { metadata, levels, spare: Arc::clone(spare) }))
     })?;
     parquet.check(found)?;
     Ok((schema, Box::new(parquet)))
@@ -105,7 +107,7 @@ impl Body for Parquet {
         let group = self.metadata.row_group(part);
         let mut seen = 0;
         guarded(found, FORMAT, || {
-            let pages = OneGroup::new(Arc::new(file.clone()), Arc::clone(&self.metadata), part);
+            let pages = OneGroup::new(Arc::new(file.with_buffers(&self.spare)), Arc::clone(&self.metadata), part);
             let reader = ParquetRecordBatchReader::try_new_with_row_groups(&self.levels, &pages, self.batch_rows(group), None);
             for batch in reader.map_err(wrong(found))? {
                 let batch = batch.map_err(|error| wrong(found)(error.into()))?;
