@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import os
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Union
 
 from . import _native, _samples
-from ._errors import Error, UsageError, printable, signing_error
+from ._errors import EpochError, Error, SampleError, UsageError, printable, signing_error
 from ._models import Signing, check_version
 from ._trust import Path, Paths, Trust, check_trust, paths, signatures
 
@@ -252,10 +253,13 @@ class FinishedEpoch(NamedTuple):
         How many samples were signed.
     quarantined
         How many of them were kept back, since what was there in their place was another sample.
+    repeated
+        How often a sample was delivered that had been before: what a sampler repeats, or what is stored more than once.
     """
 
     samples: int
     quarantined: int
+    repeated: int
 
 
 class Quarantined(NamedTuple):
@@ -351,8 +355,9 @@ class DatasetVerifier:
         self._sources = [Source(*source) for source in self._checker.sources]
         self._epoch = self._checker.epoch()
         self._quarantined: list[Quarantined] = []
-        # Which epoch this is, and who has gone through its samples in it.
+        # Who has gone through the samples of this epoch, and whether one did not come to the end.
         self._passed: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._is_broken_off = False
         if self._keeps_back and not all(source.has_table for source in self._sources):
             raise UsageError('without sample tables nobody knows which sample is wrong: on_bad="quarantine" needs a dataset signed with them')
 
@@ -508,8 +513,10 @@ class DatasetVerifier:
         SampleError
             A sample of a source without a table came twice in this epoch.
         EpochError
-            The receipt is of another dataset.
+            The receipt is of another dataset; or samples were kept back in it, and are not to be here.
         """
+        if receipt.quarantined and not self._keeps_back:
+            raise EpochError('samples were kept back in that receipt: this verifier needs on_bad="quarantine" to take that', code="epoch_state")
         self._epoch.deliver(receipt.found)
         self._quarantined.extend(receipt.quarantined)
 
@@ -517,8 +524,14 @@ class DatasetVerifier:
         """How many different samples of each source were delivered in this epoch."""
         return {source.name: count for source, count in zip(self._sources, self._epoch.delivered(), strict=True)}
 
-    def finish(self) -> FinishedEpoch:
+    def finish(self, *, repeats: bool = True) -> FinishedEpoch:
         """The verdict on the epoch: every signed sample was delivered, and nothing else. The next epoch begins with nothing delivered.
+
+        Parameters
+        ----------
+        repeats
+            Whether samples may have been delivered more than once. Each was the signed one; but who can write to the files can have
+            some come more often, where samples are read as they come.
 
         Raises
         ------
@@ -526,8 +539,11 @@ class DatasetVerifier:
             Samples are missing. They can still be delivered, and this be called again.
         SampleError
             The samples of a source without a table were not the signed ones, or a table does not add up to what was signed of its source.
+            Samples were repeated, and must not be.
         """
         finished = FinishedEpoch(*self._epoch.finish())
+        if finished.repeated and not repeats:
+            raise SampleError(f"samples came again in this epoch, {finished.repeated} times in all", code="sample_repeated")
         self.reset()
         return finished
 
@@ -536,13 +552,22 @@ class DatasetVerifier:
         self._epoch = self._checker.epoch()
         self._quarantined = []
         self._passed = weakref.WeakSet()
+        self._is_broken_off = False
 
-    def _begin(self, loader: object) -> None:
-        """A loader begins to go through its samples. If it did before in this epoch, that was broken off or left something out: what came
-        then does not count for what comes now."""
-        if loader in self._passed:
+    @contextlib.contextmanager
+    def _passing(self, loader: object) -> Iterator[None]:
+        """A loader goes through its samples. If it did before in this epoch, or another one was broken off, what came then does not count for
+        what comes now."""
+        if loader in self._passed or self._is_broken_off:
             self.reset()
         self._passed.add(loader)
+        epoch = self._epoch
+        try:
+            yield
+        except BaseException:
+            # Also if nobody asks for the rest. The epoch may be another one by then.
+            self._is_broken_off |= self._epoch is epoch
+            raise
 
     def state_dict(self) -> dict[str, Any]:
         """What was delivered in this epoch, to go on after a restart or to be merged. Keep it where nobody else can write: it is not signed."""
@@ -554,11 +579,12 @@ class DatasetVerifier:
         Raises
         ------
         EpochError
-            It is of another dataset, or none.
+            It is of another dataset, or none; or samples were kept back in it, and are not to be here.
         """
-        self._epoch = self._checker.epoch(state["epoch"])
+        epoch = self._stored(state)
+        self.reset()
+        self._epoch = epoch
         self._quarantined = [Quarantined(*bad) for bad in state["quarantined"]]
-        self._passed = weakref.WeakSet()
 
     def merge(self, state: Mapping[str, Any]) -> None:
         """Add what another worker or rank has delivered in the same epoch.
@@ -571,12 +597,19 @@ class DatasetVerifier:
         Raises
         ------
         EpochError
-            It is of another dataset, or none.
+            It is of another dataset, or none; or samples were kept back in it, and are not to be here.
         SampleError
             A sample of a source without a table was delivered there and here.
         """
+        self._stored(state)
         self._epoch.merge(state["epoch"])
         self._quarantined.extend(Quarantined(*bad) for bad in state["quarantined"])
+
+    def _stored(self, state: Mapping[str, Any]) -> _native.Epoch:
+        epoch = self._checker.epoch(state["epoch"])
+        if any(epoch.kept_back()) and not self._keeps_back:
+            raise EpochError('samples were kept back in that epoch: this verifier needs on_bad="quarantine" to take that', code="epoch_state")
+        return epoch
 
     def _alone(self) -> DatasetVerifier:
         """The same, with nothing delivered."""

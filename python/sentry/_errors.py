@@ -199,7 +199,7 @@ _CLASSES: dict[str, type[VerificationError]] = {
     **dict.fromkeys(("safetensors_header_too_large", "safetensors_too_many_tensors"), LimitError),
     **dict.fromkeys(("dataset_differs", "sample_repeated", "table_differs", "table_state", "table_malformed", "contributor_statement"), SampleError),
     **dict.fromkeys(("epoch_incomplete", "epoch_state"), EpochError),
-    **dict.fromkeys(("dataset_malformed", "sample_record"), FormatError),
+    **dict.fromkeys(("dataset_malformed", "sample_record", "weights_incomplete"), FormatError),
     "index_invalid": FormatError,
     "file_changed_while_read": ChangedError,
     **dict.fromkeys(

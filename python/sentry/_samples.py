@@ -58,19 +58,28 @@ _SMALL = 1 << 16
 
 
 def _joined(name: str, values: list[Any], signed: str) -> Column:
-    """The values of a field, sample by sample: as one array if they are small arrays that are alike, as plain numbers if they are numpy's."""
+    """The values of a field, sample by sample: as one array if they are numbers of numpy, or small arrays, and all alike."""
     first = values[0] if values else None
-    numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
-    if numpy is not None and isinstance(first, numpy.generic) and all(type(value) is type(first) for value in values):
-        return values if "(" in signed or not signed else numpy.array(values).tolist()
-    for library, kind in ((numpy, "ndarray"), (torch, "Tensor")):
-        # No classes derived from them, which may hold something else besides.
-        if library is None or type(first) is not getattr(library, kind) or not signed.startswith("FixedShapeTensor(") or first.nbytes > _SMALL:
+    for library in (sys.modules.get("numpy"), sys.modules.get("torch")):
+        if library is None or not _joins(library, first, signed):
             continue
-        form = (first.dtype, first.shape, getattr(first, "device", None))
-        if all(type(value) is type(first) and (value.dtype, value.shape, getattr(value, "device", None)) == form for value in values):
+        form = _form(first)
+        if all(type(value) is type(first) and _form(value) == form for value in values):
             return column(name, library.stack(values), signed)
     return values
+
+
+def _joins(library: Any, first: Any, signed: str) -> bool:
+    """Whether values like the first can be put together without a change: none of classes derived from arrays, which may hold something else
+    besides, no text, whose ends would be lost, and no dates, whose units would."""
+    if type(first) in (getattr(library, "ndarray", None), getattr(library, "Tensor", None)):
+        return signed.startswith("FixedShapeTensor(") and first.nbytes <= _SMALL
+    kind = getattr(library, "generic", None)
+    return kind is not None and isinstance(first, kind) and first.dtype.kind in "biuf" and "(" not in signed
+
+
+def _form(array: Any) -> tuple[Any, ...]:
+    return array.dtype, array.shape, getattr(array, "device", None)
 
 
 def column(name: str, values: Any, signed: str) -> Column:
@@ -81,20 +90,19 @@ def column(name: str, values: Any, signed: str) -> Column:
         if signed.startswith("FixedShapeTensor(") or not signed or (plain and array.ndim == 1):
             view = _view(name, array)
             return Array(view.dtype, tuple(view.shape[1:]), view.address, view.nbytes, view.owner)
-        return list(array) if "List" not in signed else array.tolist()
+        return list(array)
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
         raise UsageError(f'field "{printable(name)}" of a batch is a {type(values).__name__}, and no list of a value for each sample')
     return list(values)
 
 
-def described(value: Any, expected: str) -> Any:
-    """A value that is none of Python's own: type, shape and bytes of an array, or the value that it stands for. `expected` says in words what
-    was signed.
+def described(value: Any) -> tuple[str, list[int], bytes]:
+    """Type, shape and bytes of a value that is none of Python's own.
 
     Raises
     ------
     UsageError
-        It is nothing that is stored, such as a decoded image.
+        It is nothing that is stored, such as a decoded image or a date.
     """
     if not _is_array(value):
         raise UsageError(
@@ -102,8 +110,6 @@ def described(value: Any, expected: str) -> Any:
             "before they are decoded"
         )
     array = _on_cpu(value)
-    if expected == "a list" or (array.ndim == 0 and expected != "something else" and not expected.endswith("]")):
-        return array.tolist()
     view = _view("value", array)
     return view.dtype, list(view.shape), _bytes(array)
 
@@ -163,9 +169,13 @@ def _on_cpu(array: Any) -> Any:
         return array.detach().cpu().contiguous()
     import numpy
 
+    if isinstance(array, numpy.ndarray) and type(array) not in (numpy.ndarray, numpy.memmap):
+        raise UsageError(f"a {type(array).__name__} is more than its numbers: give the array that is stored")
     array = numpy.asarray(array)
     if array.dtype.hasobject:
         raise UsageError("arrays of Python objects are not stored as such: give lists")
+    if array.dtype.kind in "mM":
+        raise UsageError(f"the unit of {array.dtype} is not checked: give the whole numbers that are stored, in the unit that was signed")
     return numpy.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(array.shape)
 
 

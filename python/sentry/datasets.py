@@ -236,10 +236,10 @@ class VerifiedDataset:
         return rows[0] if is_one else rows[:]
 
     def __iter__(self) -> Iterator[Any]:
-        self.verifier._begin(self)
-        for start in range(0, len(self), _BATCH):
-            rows, receipt = self._look(list(range(start, min(start + _BATCH, len(self)))))
-            yield from _one_by_one(rows, receipt, self.verifier)
+        with self.verifier._passing(self):
+            for start in range(0, len(self), _BATCH):
+                rows, receipt = self._look(list(range(start, min(start + _BATCH, len(self)))))
+                yield from _one_by_one(rows, receipt, self.verifier)
 
     def _look(self, indices: list[int]) -> tuple[Any, Receipt]:
         """Rows that may be used, as a dataset of their own, and what checking them has shown."""
@@ -292,13 +292,13 @@ class VerifiedIterableDataset:
             yield Looked([rows[place] for place in range(len(rows))], receipt)
 
     def __iter__(self) -> Iterator[Any]:
-        self.verifier._begin(self)
         row = 0
-        for table in self._dataset.with_format("arrow").iter(batch_size=_BATCH):
-            ids = list(range(row, row + table.num_rows)) if self.counts_rows else None
-            row += table.num_rows
-            rows, receipt = self._check(table, ids)
-            yield from _one_by_one(rows, receipt, self.verifier)
+        with self.verifier._passing(self):
+            for table in self._dataset.with_format("arrow").iter(batch_size=_BATCH):
+                ids = list(range(row, row + table.num_rows)) if self.counts_rows else None
+                row += table.num_rows
+                rows, receipt = self._check(table, ids)
+                yield from _one_by_one(rows, receipt, self.verifier)
 
     def _check(self, table: pyarrow.Table, ids: list[int] | None) -> tuple[Any, Receipt]:
         stream = _stream(table)

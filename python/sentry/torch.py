@@ -170,18 +170,22 @@ class VerifiedDataset(torch_data.Dataset[Any]):  # type: ignore[misc]
         return values[0]
 
 
-def _own(sample: Mapping[str, Any]) -> dict[str, Any]:
-    """A sample whose arrays nobody else can write to, such as through the file that they are mapped from."""
-    return {name: value if type(value) in _CONSTANT else _copy(value) for name, value in sample.items()}
-
-
 # Values that nobody can write to.
 _CONSTANT = frozenset((type(None), bool, int, float, str, bytes))
 
 
-def _copy(value: Any) -> Any:
+def _own(value: Any) -> Any:
+    """A value that nobody else can write to, such as through the file that it is mapped from, or when the next sample is read."""
+    if type(value) in _CONSTANT:
+        return value
     if isinstance(value, torch.Tensor):
         return value.clone()
+    if isinstance(value, (bytearray, memoryview)):
+        return bytes(value)
+    if isinstance(value, Mapping):
+        return {name: _own(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_own(inner) for inner in value]
     numpy = sys.modules.get("numpy")
     return value.copy() if numpy is not None and isinstance(value, numpy.ndarray) else value
 
@@ -209,7 +213,7 @@ def _taken(values: Any, indices: Sequence[int]) -> Any:
     # Indexed by a list, an array is copied; classes derived from it may do otherwise.
     if numpy is not None and type(values) in (numpy.ndarray, numpy.memmap):
         return numpy.asarray(values)[list(indices)]
-    return values[list(indices)] if type(values) is torch.Tensor else [_copy(values[index]) for index in indices]
+    return values[list(indices)] if type(values) is torch.Tensor else [_own(values[index]) for index in indices]
 
 
 class ImageFolder(VerifiedDataset):
@@ -343,18 +347,21 @@ class VerifiedIterableDataset(torch_data.IterableDataset[Any]):  # type: ignore[
 
     def __iter__(self) -> Iterator[Any]:
         """Values that were checked, each counted as used when it is handed out."""
-        self.verifier._begin(self)
-        for values, receipt in self.looked():
-            self.verifier.deliver(receipt)
-            yield from values
+        with self.verifier._passing(self):
+            for values, receipt in self.looked():
+                self.verifier.deliver(receipt)
+                yield from values
 
     def looked(self) -> Iterator[Looked]:
         """One sample at a time, with what checking it has shown."""
         for sample in self._dataset:
             yield self._look(sample)
 
-    def _look(self, sample: Mapping[str, Any]) -> Looked:
-        fields: Mapping[str, Any] = sample
+    def _look(self, read: Mapping[str, Any]) -> Looked:
+        sample = _own(read)
+        if not isinstance(sample, dict):
+            raise UsageError(f"a sample is a mapping of names to values, not a {type(read).__name__}")
+        fields = sample
         ids: list[Any] | None = None
         if isinstance(self._ids, str):
             ids = [sample[self._ids]]
@@ -482,7 +489,7 @@ class _Delivering:
     verifier: DatasetVerifier
 
     def __init__(self, dataset: Any, batch_size: int | None = 1, *arguments: Any, collate_fn: Any = None, **options: Any) -> None:
-        if isinstance(dataset, torch_data.Subset) and hasattr(dataset.dataset, "look"):
+        if type(dataset) is torch_data.Subset and hasattr(dataset.dataset, "look"):
             dataset = _Part(dataset.dataset, dataset.indices)
         verifier = options.pop("verifier", None) or getattr(dataset, "verifier", None)
         if not isinstance(verifier, DatasetVerifier):
@@ -500,14 +507,14 @@ class _Delivering:
         self.verifier = verifier
 
     def __iter__(self) -> Iterator[Any]:
-        self.verifier._begin(self)
-        batches: Iterator[_Batch | _Failed] = super().__iter__()  # type: ignore[misc]
-        for batch in batches:
-            if isinstance(batch, _Failed):
-                raise batch.error
-            self.verifier.deliver(batch.receipt)
-            if not batch.is_empty:
-                yield batch.handed_out()
+        with self.verifier._passing(self):
+            batches: Iterator[_Batch | _Failed] = super().__iter__()  # type: ignore[misc]
+            for batch in batches:
+                if isinstance(batch, _Failed):
+                    raise batch.error
+                self.verifier.deliver(batch.receipt)
+                if not batch.is_empty:
+                    yield batch.handed_out()
 
 
 class DataLoader(_Delivering, torch_data.DataLoader[Any]):  # type: ignore[misc]
@@ -562,7 +569,7 @@ if TYPE_CHECKING:
     StatefulDataLoader: Any
 
 
-def finish(verifier: DatasetVerifier, group: Any = None) -> FinishedEpoch:
+def finish(verifier: DatasetVerifier, group: Any = None, *, repeats: bool = True) -> FinishedEpoch:
     """The verdict on an epoch of all ranks of ``torch.distributed``. Every rank calls this, and every rank is told.
 
     Parameters
@@ -571,6 +578,8 @@ def finish(verifier: DatasetVerifier, group: Any = None) -> FinishedEpoch:
         This rank's.
     group
         The process group. Default: all ranks.
+    repeats
+        As for :meth:`sentry.DatasetVerifier.finish`; a ``DistributedSampler`` that fills up the last batch repeats samples.
 
     Raises
     ------
@@ -588,6 +597,6 @@ def finish(verifier: DatasetVerifier, group: Any = None) -> FinishedEpoch:
     whole = verifier._alone()
     for state in states:
         whole.merge(state)
-    finished = whole.finish()
+    finished = whole.finish(repeats=repeats)
     verifier.reset()
     return finished

@@ -37,16 +37,15 @@ class _Stage:
             raise UsageError("fields were signed whose names differ only in their case, which webdataset does not tell apart")
 
     def __call__(self, samples: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        if self._delivers:
-            self._verifier._begin(self)
         return self._delivering(samples) if self._delivers else self._sending(samples)
 
     def _delivering(self, samples: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        for sample in samples:
-            receipt = self._look(sample)
-            self._verifier.deliver(receipt)
-            if receipt.kept:
-                yield sample
+        with self._verifier._passing(self):
+            for sample in samples:
+                receipt = self._look(sample)
+                self._verifier.deliver(receipt)
+                if receipt.kept:
+                    yield sample
 
     def _sending(self, samples: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         # One sample behind, so that what is known of samples that are kept back goes along with one that is not.
@@ -67,16 +66,20 @@ class _Stage:
     def _look(self, sample: dict[str, Any]) -> Receipt:
         if "__key__" not in sample:
             raise UsageError("a sample of an archive has a __key__: this stage comes right after the archives are read")
-        fields = dict.fromkeys(self._verifier.fields)
+        fields: dict[str, bytes] = {}
         for name, value in sample.items():
-            if name in _NOTES:
+            # An archive has bytes, also under such a name.
+            if name in _NOTES and isinstance(value, str):
                 continue
             if name.startswith("__"):
                 raise UsageError(f'the field "{printable(name)}" is none of an archive, or one that the library does not decode')
             if not isinstance(value, bytes):
                 raise UsageError(f'the field "{printable(name)}" is decoded already: this stage comes before .decode()')
-            fields[self._names.get(name.lower(), name)] = value
-        return self._verifier.look([fields], [sample["__key__"]], source=self._source)
+            signed = self._names.get(name.lower(), name)
+            if signed in fields:
+                raise UsageError(f'the sample has the field "{printable(signed)}" twice, in upper and lower case')
+            fields[signed] = value
+        return self._verifier.look([{**dict.fromkeys(self._verifier.fields), **fields}], [sample["__key__"]], source=self._source)
 
 
 def look(verifier: DatasetVerifier, *, source: str | None = None) -> Stage:

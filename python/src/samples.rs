@@ -177,7 +177,7 @@ impl SampleChecker {
 
 /// Reads the signatures of contributors, each with whom to trust for it.
 fn read_contributors(contributors: &[(PathBuf, Trust)]) -> Result<Vec<Verified<DatasetStatement>>, Error> {
-    contributors.iter().map(|(signature, trust)| sentry::read_contributor(signature, &[&*trust.verifier(None)?])).collect()
+    contributors.iter().map(|(signature, trust)| sentry::read_contributor(signature, &*trust.verifier(None)?)).collect()
 }
 
 impl SampleChecker {
@@ -252,10 +252,11 @@ impl Epoch {
         self.lock().quarantined()
     }
 
-    /// The verdict: how many samples were signed, and how many of them were kept back.
-    fn finish(&self, py: Python<'_>) -> PyResult<(u64, u64)> {
+    /// The verdict: how many samples were signed, how many of them were kept back, and how often one was delivered again.
+    fn finish(&self, py: Python<'_>) -> PyResult<(u64, u64, u64)> {
         let finished = self.lock().finish(&self.checker).or_raise(py)?;
-        Ok((finished.value().samples(), finished.value().quarantined()))
+        let epoch = finished.value();
+        Ok((epoch.samples(), epoch.quarantined(), epoch.repeated()))
     }
 
     /// All of it, to go on later or elsewhere.
@@ -564,18 +565,36 @@ fn plain(value: &Bound<'_, PyAny>, expected: &FieldType, depth: usize, place: &d
     if let Ok(fields) = value.cast::<PyDict>() {
         return structure(fields, expected, depth, place).and_then(|found| found.ok_or_else(unfit));
     }
-    let described = PyModule::import(py, "sentry._samples")?.getattr("described")?.call1((value, text(Some(expected))))?;
-    match described.extract::<(String, Vec<u64>, PyBackedBytes)>() {
-        Ok((name, shape, bytes)) => match (Dtype::from_name(&name), expected) {
-            (Some(dtype), FieldType::Number(signed)) if shape.is_empty() && *signed == dtype => Ok(Plain::Tensor { dtype, shape, bytes }),
-            (Some(dtype), FieldType::Tensor(signed, dimensions)) if *dimensions == shape && *signed == dtype => {
-                Ok(Plain::Tensor { dtype, shape, bytes })
-            }
-            (Some(dtype), FieldType::Any) => Ok(Plain::Tensor { dtype, shape, bytes }),
-            _ => Err(usage(py, format!("{}: {name} of shape {shape:?} was signed as {}", place(), text(Some(expected))))),
+    let described = PyModule::import(py, "sentry._samples")?.getattr("described")?.call1((value,))?;
+    let (name, shape, bytes): (String, Vec<u64>, PyBackedBytes) = described.extract()?;
+    let unlike = || usage(py, format!("{}: {name} of shape {shape:?} was signed as {}", place(), text(Some(expected))));
+    let dtype = Dtype::from_name(&name).ok_or_else(unlike)?;
+    match expected {
+        FieldType::Tensor(signed, dimensions) if *dimensions == shape && *signed == dtype => Ok(Plain::Tensor { dtype, shape, bytes }),
+        FieldType::Any => Ok(Plain::Tensor { dtype, shape, bytes }),
+        _ => numbers(dtype, &shape, &bytes, expected).ok_or_else(unlike),
+    }
+}
+
+/// Lists without a value in an array, at most: their number costs an array nothing.
+const MOST_EMPTY: u64 = 1 << 20;
+
+/// An array as the number, or the list of numbers, that was signed. Nothing for one of another type.
+fn numbers(dtype: Dtype, shape: &[u64], bytes: &[u8], expected: &FieldType) -> Option<Plain> {
+    match (expected, shape.split_first()) {
+        (FieldType::Number(signed), None) if *signed == dtype => match (dtype.name(), bytes) {
+            ("BOOL", [truth]) => Some(Plain::Bool(*truth != 0)),
+            _ => Some(Plain::Number { dtype, bytes: bytes.to_vec() }),
         },
-        // A plain value, or a list of them, in its place.
-        Err(_) => plain(&described, expected, depth + 1, place),
+        (FieldType::List(inner), Some((&count, shape))) => {
+            let size = dtype.size_of(shape)?;
+            if size.checked_mul(count) != Some(bytes.len() as u64) || (size == 0 && count > MOST_EMPTY) {
+                return None;
+            }
+            let item = |place: u64| numbers(dtype, shape, &bytes[(place * size) as usize..((place + 1) * size) as usize], inner);
+            (0..count).map(item).collect::<Option<_>>().map(Plain::List)
+        }
+        _ => None,
     }
 }
 

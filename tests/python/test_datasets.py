@@ -63,7 +63,7 @@ def test_batches_of_any_size_and_form_are_checked(pets: Path, trust: sentry.Publ
             batch |= {"label": torch.tensor(batch["label"]), "weight": torch.tensor(batch["weight"], dtype=torch.float64), "ok": torch.tensor(batch["ok"])}
         assert check.check(batch) == list(range(len(part)))
     assert check.delivered() == {"default": 20}
-    assert check.finish() == (20, 0)
+    assert check.finish() == (20, 0, 0)
     assert check.delivered() == {"default": 0}, "the next epoch begins anew"
 
 
@@ -210,7 +210,7 @@ def test_workers_receipts_and_states_are_merged_whatever_their_order(pets: Path,
             else:
                 worker.deliver(receipt)
                 whole.merge(pickle.loads(pickle.dumps(worker.state_dict())))
-        assert whole.finish() == (20, 0)
+        assert whole.finish() == (20, 0, 0)
 
 
 def test_an_incomplete_epoch_is_never_verified(pets: Path, trust: sentry.PublicKey) -> None:
@@ -268,7 +268,7 @@ def test_wrong_samples_are_kept_back_if_asked_for(pets: Path, trust: sentry.Publ
     with pytest.raises(sentry.EpochError):
         check.finish()
     check.check(SAMPLES[4:5])
-    assert check.finish() == (20, 1)
+    assert check.finish() == (20, 1, 0)
 
 
 def test_trust_is_asked_for_and_holds(pets: Path, stranger: sentry.PublicKey, trust: sentry.PublicKey) -> None:

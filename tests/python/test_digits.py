@@ -148,7 +148,7 @@ def test_two_epochs_by_four_workers_are_verified(kind: str, signed: dict[str, Pa
             seen += len(labels)
         assert seen == digits.COUNT
         finished = verifier.finish()
-        assert finished == (digits.COUNT, 0)
+        assert finished == (digits.COUNT, 0, 0)
     assert losses[-1] < losses[0] / 2, "it learns"
 
 
@@ -210,7 +210,7 @@ def test_an_epoch_goes_on_after_a_restart(kind: str, signed: dict[str, Path], ke
     batches.load_state_dict(state)
     seen += sum(len(labels) for _, labels in batches)
     assert seen == digits.COUNT
-    assert again.finish() == (digits.COUNT, 0)
+    assert again.finish() == (digits.COUNT, 0, 0)
 
 
 def test_what_was_read_ahead_and_never_used_does_not_count(signed: dict[str, Path], key: sentry.PrivateKey) -> None:
@@ -231,7 +231,7 @@ def test_wrong_samples_are_kept_back_if_asked_for(kind: str, signed: dict[str, P
     assert seen == digits.COUNT - 1
     kept_back = verifier.quarantined
     assert len(kept_back) == 1 and "was changed" in kept_back[0].message
-    assert verifier.finish() == (digits.COUNT, 1)
+    assert verifier.finish() == (digits.COUNT, 1, 0)
 
 
 @pytest.mark.parametrize("start", ["spawn", "forkserver"])
@@ -281,7 +281,7 @@ def test_ranks_are_merged_with_the_repeats_of_a_distributed_sampler(signed: dict
     with pytest.raises(sentry.EpochError):
         whole.finish()
     whole.merge(others[-1].state_dict())
-    assert whole.finish() == (digits.COUNT, 0)
+    assert whole.finish() == (digits.COUNT, 0, 2)
 
 
 def test_hugging_face_rows_are_checked_and_decoded(signed: dict[str, Path], key: sentry.PrivateKey, tmp_path: Path) -> None:

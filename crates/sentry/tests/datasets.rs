@@ -245,7 +245,7 @@ fn contributions_are_signed_by_who_made_them_and_again_with_the_whole() {
     sign(of_alice.path(), &alice, &DatasetSignOptions::default()).unwrap();
     sign(of_bob.path(), &bob, &DatasetSignOptions::default()).unwrap();
     let contributor = |folder: &Path, key: &PrivateKey| -> Result<Verified<DatasetStatement>, Error> {
-        read_contributor(&folder.join("dataset.sig"), &[&TrustedKey::new(key.public())])
+        read_contributor(&folder.join("dataset.sig"), &TrustedKey::new(key.public()))
     };
     let contributors = [contributor(of_alice.path(), &alice).unwrap(), contributor(of_bob.path(), &bob).unwrap()];
     assert_eq!(contributor(of_alice.path(), &bob).unwrap_err().code(), "signature_invalid");

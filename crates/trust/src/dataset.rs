@@ -177,13 +177,14 @@ fn sample_differences(source: &Source, found: &Table, stored: Option<&Table>, di
     Ok(())
 }
 
-/// Checks a whole stored table of a source that was signed with one: that every part is the signed one.
+/// Checks a whole stored table of a source that was signed with one: that every part is the signed one, and that the samples add up to
+/// the signed state.
 ///
 /// # Errors
 /// [`VerifyError::Table`]; [`VerifyError::DatasetDiffers`] if the source was signed without a table.
-pub fn check_table_parts(source: &Source, stored: &Table) -> Result<(), VerifyError> {
+pub fn check_table(source: &Source, stored: &Table) -> Result<(), VerifyError> {
     match &source.table {
-        Some(signed) => stored.check_parts(&signed.parts, &Cpu::new()).map_err(|error| table_error(signed, error)),
+        Some(signed) => check_stored(source, signed, stored, &Cpu::new()),
         None => Err(VerifyError::DatasetDiffers(vec![Difference::of_source(DifferenceKind::ChangedSource, &source.name)])),
     }
 }

@@ -11,8 +11,8 @@ use crate::{Checked, Difference, DifferenceKind, SampleChecker, Verified, Verify
 /// What a stored part of an epoch begins with.
 const MAGIC: &[u8; 16] = b"sentry-ml epoch1";
 
-/// The samples that were delivered so far, and those that were kept back since they are not the signed ones. Of sources with a table it is known which; repeats are harmless there. Samples of other sources are
-/// added up, and one that comes twice is an error.
+/// The samples that were delivered so far, and those that were kept back since they are not the signed ones. Of sources with a table it is
+/// known which, and repeats are counted. Samples of other sources are added up, and one that comes twice is an error.
 #[derive(Debug, Clone)]
 pub struct Epoch {
     payload: Digest,
@@ -21,8 +21,8 @@ pub struct Epoch {
 
 #[derive(Debug, Clone)]
 enum Delivered {
-    /// A bit for each entry of the table, and the places of samples that were kept back.
-    Listed { bits: Vec<u64>, samples: u64, quarantined: BTreeSet<u64> },
+    /// A bit for each entry of the table, how often one came that had come before, and the places of samples that were kept back.
+    Listed { bits: Vec<u64>, samples: u64, repeated: u64, quarantined: BTreeSet<u64> },
     /// The sum, and the ids in it.
     Provisional(Partial),
 }
@@ -32,6 +32,7 @@ enum Delivered {
 pub struct FinishedEpoch {
     samples: u64,
     quarantined: u64,
+    repeated: u64,
 }
 
 impl FinishedEpoch {
@@ -44,6 +45,11 @@ impl FinishedEpoch {
     pub fn quarantined(&self) -> u64 {
         self.quarantined
     }
+
+    /// How often a sample was delivered that had been before: what a sampler repeats, or rows that are stored more than once.
+    pub fn repeated(&self) -> u64 {
+        self.repeated
+    }
 }
 
 impl Epoch {
@@ -52,7 +58,7 @@ impl Epoch {
         let delivered = |(place, source): (usize, &sentry_manifest::Source)| {
             if checker.has_table(place) {
                 let samples = source.state.count();
-                Delivered::Listed { bits: vec![0; samples.div_ceil(64) as usize], samples, quarantined: BTreeSet::new() }
+                Delivered::Listed { bits: vec![0; samples.div_ceil(64) as usize], samples, repeated: 0, quarantined: BTreeSet::new() }
             } else {
                 Delivered::Provisional(Partial::new(*checker.tag(place)))
             }
@@ -88,7 +94,11 @@ impl Epoch {
         }
         for (sample, checked) in samples.iter().zip(checked) {
             match (&mut *delivered, checked) {
-                (Delivered::Listed { bits, .. }, Checked::Signed(place)) => bits[(place / 64) as usize] |= 1 << (place % 64),
+                (Delivered::Listed { bits, repeated, .. }, Checked::Signed(place)) => {
+                    let (word, bit) = (&mut bits[(place / 64) as usize], 1 << (place % 64));
+                    *repeated += u64::from(*word & bit != 0);
+                    *word |= bit;
+                }
                 (Delivered::Provisional(partial), _) => {
                     partial.insert(sample).map_err(|_| wrong("it has more samples than any dataset"))?;
                 }
@@ -126,9 +136,11 @@ impl Epoch {
         }
         for (place, (ours, theirs)) in self.sources.iter_mut().zip(&other.sources).enumerate() {
             match (ours, theirs) {
-                (Delivered::Listed { bits, quarantined, .. }, Delivered::Listed { bits: theirs, quarantined: kept, .. })
+                (Delivered::Listed { bits, repeated, quarantined, .. }, Delivered::Listed { bits: theirs, repeated: again, quarantined: kept, .. })
                     if bits.len() == theirs.len() =>
                 {
+                    let in_both: u64 = bits.iter().zip(theirs).map(|(ours, theirs)| u64::from((ours & theirs).count_ones())).sum();
+                    *repeated = repeated.saturating_add(*again).saturating_add(in_both);
                     bits.iter_mut().zip(theirs).for_each(|(ours, theirs)| *ours |= theirs);
                     quarantined.extend(kept);
                 }
@@ -166,10 +178,11 @@ impl Epoch {
             return Err(VerifyError::EpochState { reason: "it is of another dataset" });
         }
         let mut different = Vec::new();
-        let mut quarantined = 0;
+        let (mut quarantined, mut repeated) = (0, 0_u64);
         for (source, delivered) in checker.sources().iter().zip(&self.sources) {
             let (count, kept_back, samples) = (delivered.count(), delivered.kept_back(), source.state.count());
             quarantined += kept_back;
+            repeated = repeated.saturating_add(delivered.repeated());
             if count + kept_back < samples {
                 return Err(VerifyError::EpochIncomplete { source_name: printable(&source.name), delivered: count, samples });
             }
@@ -184,7 +197,7 @@ impl Epoch {
         }
         checker.check_tables()?;
         let samples = checker.statement().value().manifest.whole().count();
-        Ok(checker.statement().also(FinishedEpoch { samples, quarantined }))
+        Ok(checker.statement().also(FinishedEpoch { samples, quarantined, repeated }))
     }
 
     /// This part as bytes, to go on later or elsewhere. They are not signed: whoever can write to them can say that samples were delivered.
@@ -193,9 +206,9 @@ impl Epoch {
         bytes.extend_from_slice(self.payload.as_bytes());
         for source in &self.sources {
             match source {
-                Delivered::Listed { bits, quarantined, .. } => {
-                    let count = [quarantined.len() as u64];
-                    bits.iter().chain(&count).chain(quarantined).for_each(|word| bytes.extend(word.to_le_bytes()));
+                Delivered::Listed { bits, repeated, quarantined, .. } => {
+                    let counts = [*repeated, quarantined.len() as u64];
+                    bits.iter().chain(&counts).chain(quarantined).for_each(|word| bytes.extend(word.to_le_bytes()));
                 }
                 Delivered::Provisional(partial) => {
                     bytes.extend(partial.state().count().to_le_bytes());
@@ -221,10 +234,11 @@ impl Epoch {
         let mut rest = Words(rest);
         for (place, source) in epoch.sources.iter_mut().enumerate() {
             match source {
-                Delivered::Listed { bits, samples, quarantined } => {
+                Delivered::Listed { bits, samples, repeated, quarantined } => {
                     for word in bits.iter_mut() {
                         *word = rest.next()?;
                     }
+                    *repeated = rest.next()?;
                     let kept_back = rest.next()?;
                     for _ in 0..kept_back {
                         quarantined.insert(rest.next()?);
@@ -254,6 +268,13 @@ impl Delivered {
         match self {
             Self::Listed { bits, .. } => bits.iter().map(|word| u64::from(word.count_ones())).sum(),
             Self::Provisional(partial) => partial.state().count(),
+        }
+    }
+
+    fn repeated(&self) -> u64 {
+        match self {
+            Self::Listed { repeated, .. } => *repeated,
+            Self::Provisional(_) => 0,
         }
     }
 

@@ -293,7 +293,7 @@ fn an_epoch_is_verified_once_every_sample_was_delivered_by_any_worker() {
 }
 
 #[test]
-fn repeats_are_harmless_with_a_table_and_an_error_without() {
+fn repeats_are_counted_with_a_table_and_an_error_without() {
     let signed = measured(&[("train", samples("train", 3))]);
     let train = samples("train", 3);
     let listed = checker(&signed, &["train"]);
@@ -301,7 +301,13 @@ fn repeats_are_harmless_with_a_table_and_an_error_without() {
     deliver(&mut epoch, &listed, 0, &train).unwrap();
     deliver(&mut epoch, &listed, 0, &train[..2]).unwrap();
     assert_eq!(epoch.delivered(), [3]);
-    epoch.finish(&listed).unwrap();
+    assert_eq!(epoch.finish(&listed).unwrap().value().repeated(), 2);
+    let mut other = Epoch::from_bytes(&listed, &epoch.to_bytes()).unwrap();
+    deliver(&mut other, &listed, 0, &[train[0]; 3]).unwrap();
+    assert_eq!(other.finish(&listed).unwrap().value().repeated(), 5);
+    // Of another rank: those that both have, and what it repeated itself.
+    epoch.merge(&listed, &other).unwrap();
+    assert_eq!(epoch.finish(&listed).unwrap().value().repeated(), 2 + 5 + 3);
 
     let bare = checker(&signed, &[]);
     let mut epoch = Epoch::new(&bare);

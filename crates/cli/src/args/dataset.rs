@@ -107,7 +107,7 @@ pub struct Contributors {
     /// The signature of someone who contributed sources; may be given several times
     #[arg(long, value_name = "SIG", requires = "contributor_key")]
     pub contributor: Vec<PathBuf>,
-    /// The public key of someone whom you trust to have contributed: PEM; may be given several times
+    /// The public key of that contributor: PEM; one for each --contributor, in the same order
     #[arg(long, value_name = "PUB", requires = "contributor")]
     pub contributor_key: Vec<PathBuf>,
 }

@@ -9,7 +9,7 @@ mod verify;
 use std::process::ExitCode;
 
 use sentry::{
-    DatasetManifest, IdRule, SignedDataset, TrustedKey, Verified, Verifier, printable, printable_path, read_contributor, read_public_key,
+    DatasetManifest, IdRule, SignedDataset, TrustedKey, Verified, printable, printable_path, read_contributor, read_public_key,
 };
 use serde_json::{Value, json};
 
@@ -26,12 +26,17 @@ pub fn run(command: &DatasetCommand, output: &Output) -> anyhow::Result<ExitCode
     }
 }
 
-/// The statements of contributors, each under one of the keys that were given for them.
+/// The statements of contributors, each under the key that was given for it: the first key is for the first signature.
 fn contributors(arguments: &Contributors) -> anyhow::Result<Vec<Verified<sentry::DatasetStatement>>> {
-    let keys = arguments.contributor_key.iter().map(|path| read_public_key(path)).collect::<Result<Vec<_>, _>>()?;
-    let trusted: Vec<TrustedKey<'_>> = keys.iter().map(TrustedKey::new).collect();
-    let verifiers: Vec<&dyn Verifier> = trusted.iter().map(|key| key as &dyn Verifier).collect();
-    Ok(arguments.contributor.iter().map(|signature| read_contributor(signature, &verifiers)).collect::<Result<_, _>>()?)
+    let (signatures, keys) = (&arguments.contributor, &arguments.contributor_key);
+    if signatures.len() != keys.len() {
+        let reason = "give each --contributor its --contributor-key, in the same order";
+        return Err(sentry::Error::Options { reason }.into());
+    }
+    let read = |(signature, key): (&std::path::PathBuf, &std::path::PathBuf)| {
+        read_contributor(signature, &TrustedKey::new(&read_public_key(key)?))
+    };
+    Ok(signatures.iter().zip(keys).map(read).collect::<Result<_, _>>()?)
 }
 
 /// What a statement says, for `--json`.

@@ -83,19 +83,12 @@ pub(super) fn left_out(tree: &ModelTree, signature: &Path) -> Result<Vec<ModelPa
     Ok(path_inside(tree, signature)?.into_iter().collect())
 }
 
-/// Reads the signature of a contributor, which one of `verifiers` must accept.
+/// Reads the signature of a contributor, who is trusted for it.
 ///
 /// # Errors
-/// Any [`Error`] about a signature; that of the last verifier if none accepts it.
-pub fn read_contributor(signature: &Path, verifiers: &[&dyn Verifier]) -> Result<Verified<DatasetStatement>, Error> {
-    let mut result = Err(Error::Options { reason: "say whom you trust to have contributed" });
-    for verifier in verifiers {
-        result = read_verified(&[signature.to_owned()], *verifier);
-        if result.is_ok() {
-            break;
-        }
-    }
-    result
+/// Any [`Error`] about a signature.
+pub fn read_contributor(signature: &Path, verifier: &dyn Verifier) -> Result<Verified<DatasetStatement>, Error> {
+    read_verified(&[signature.to_owned()], verifier)
 }
 
 /// Signs samples that were measured; the options say where to write the signature, and the name.

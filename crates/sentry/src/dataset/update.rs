@@ -86,7 +86,7 @@ fn believed(signature: &Path, manifest: &DatasetManifest) -> Result<BTreeMap<Str
                 reason: "a source has no sample table, so that it is not known what is in it: sign the dataset anew",
             });
         };
-        sentry_trust::check_table_parts(source, &table)?;
+        sentry_trust::check_table(source, &table)?;
         sources.insert(source.name.clone(), Changing { state: source.state.clone(), table: Some(table), ..Changing::default() });
     }
     Ok(sources)
