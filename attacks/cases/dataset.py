@@ -276,6 +276,7 @@ def contributed(world, contributor=None):
     data = Dataset(world)
     own = statement("contribution", CSV, [source("train", data.entries("train"))])
     payload = data.sign(own, contributor, world.root / "contribution.sig")
+    (world.root / "contribution.payload").write_bytes(payload)
     made = data.statement()
     find(made, "train")["statement"] = hashlib.sha256(payload).hexdigest()
     data.sign(made)
@@ -305,6 +306,23 @@ def source_signature_deleted__contributor_s_file(world):
 @case("signature_invalid", naive=False)
 def source_signature_deleted__replaced_by_a_stranger_s(world):
     return with_contribution(contributed(world, contributor=key("p256", "stranger")))
+
+
+@case("signature_invalid", naive=False)
+def source_signature_deleted__replaced_by_another_contributor_s(world):
+    """Two have contributed, and one has signed for the other."""
+    data = contributed(world, contributor=key("p256", "other"))
+    root = world.root
+    own = statement("contribution", CSV, [source("test", data.entries("test"))])
+    payload = data.sign(own, key("p256", "other"), root / "other.sig")
+    made = data.statement()
+    find(made, "train")["statement"] = hashlib.sha256((root / "contribution.payload").read_bytes()).hexdigest()
+    find(made, "test")["statement"] = hashlib.sha256(payload).hexdigest()
+    data.sign(made)
+    for name in ("contributor", "other"):
+        (root / f"{name}.pub").write_bytes(key("p256", name).public_pem())
+    others = ["--contributor", str(root / "other.sig"), "--contributor-key", str(root / "other.pub")]
+    return data.verify("--contributor", str(root / "contribution.sig"), "--contributor-key", str(root / "contributor.pub"), *others)
 
 
 # -- records that a careless encoding would take for each other ------------------------------

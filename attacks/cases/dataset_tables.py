@@ -6,6 +6,7 @@ from kit.case import rejected
 from kit.datasets import (
     CSV, Dataset, added, described, each_format, entries, find, honest, stored, sum_up,
 )  # fmt: skip
+from kit.keys import key
 
 case = rejected("dataset")
 
@@ -66,6 +67,17 @@ def table_disagrees_with_state__in_training_of_ranks(world):
 @case("table_state", naive=False)
 def table_disagrees_with_state__before_training(world):
     return as_in_the_table(two_contents(Dataset(world))).training("checks_tables")
+
+
+@case("table_state", naive=False)
+def table_disagrees_with_state__signed_over_by_another(world):
+    """Someone adds a file to it and would sign both contents with it."""
+    data = two_contents(Dataset(world, CSV, {"train": honest()["train"]}))
+    new = data.folder / "train-2.csv"
+    new.write_text("id,label,text\n900,1,word\n")
+    other = world.root / "other.pem"
+    other.write_bytes(key("p256", "another").private_pem())
+    return data.updating(other, "--add", str(new))
 
 
 @case("table_differs", naive=False)

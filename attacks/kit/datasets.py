@@ -344,6 +344,11 @@ class Dataset:
         args = ["dataset", "verify", str(self.folder), "--policy", str(policy), "--artifact", artifact, *self._where()]
         return Attempt([*args, "--json"], **options)
 
+    def updating(self, private: Path, *extra: str, **options: Any) -> Attempt:
+        """Changes the samples and signs them with another key."""
+        args = ["dataset", "update", str(self.folder), "--key", str(private), "--old-key", str(self.world.public_key()), *self._where()]
+        return Attempt([*args, *extra, "--json"], **options)
+
     def signing(self, *extra: str, **options: Any) -> Attempt:
         """Signs the samples with the signer's key."""
         args = ["dataset", "sign", str(self.folder), "--key", str(self.world.private_key()), *self._where()]

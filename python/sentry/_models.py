@@ -303,14 +303,16 @@ def load_model(
     framework
         ``"torch"`` or ``"numpy"``. numpy needs the package ``ml_dtypes`` for bfloat16 and 8-bit floats.
     device
-        For torch: where the tensors are moved once they are verified.
+        For torch: a device, or a device map from names of modules to devices. Bytes for NVIDIA GPUs are read straight to them and verified
+        there; for other devices tensors are verified in this machine's memory and moved.
     weights
         Names of the safetensors files to load instead.
 
     Returns
     -------
     VerifiedTensors
-        A dict of names to tensors, and in ``verification`` what was checked. Each tensor has memory of its own.
+        A dict of names to tensors, and in ``verification`` what was checked. Each tensor has memory of its own; on an NVIDIA GPU those of
+        one file are views of one buffer, which stays as long as one of them does.
 
     Raises
     ------

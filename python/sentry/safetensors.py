@@ -46,7 +46,8 @@ def load_file(
     filename
         The file.
     device
-        For torch: where the tensors are moved once they are verified.
+        For torch: a device. Bytes for an NVIDIA GPU are read straight to it and verified there; the tensors are views of one buffer then.
+        For other devices they are verified in this machine's memory and moved.
     trust
         Who may have signed: a :class:`sentry.PublicKey`, a :class:`sentry.Certificate` or a :class:`sentry.Policy`.
     signature
@@ -84,7 +85,7 @@ class safe_open:
     framework
         ``"pt"`` or ``"torch"``, ``"np"`` or ``"numpy"``.
     device
-        For torch: where tensors are moved once they are verified.
+        For torch: as for :func:`load_file`.
     trust, signature, root
         As for :func:`load_file`.
 

@@ -768,7 +768,9 @@ impl<'memory> DeviceRoom<'memory> {
     /// # Errors
     /// What the driver says.
     pub fn wipe(&self) -> Result<(), GpuError> {
-        let stream = Stream::new(self.gpu.context())?;
+        let context = self.gpu.context();
+        // SAFETY: the default stream is always there; it has to do where a full GPU has no room for another one.
+        let stream = Stream::new(context).unwrap_or_else(|_| unsafe { Stream::borrowed(context, 0) });
         if !self.is_empty() {
             // SAFETY: it is all there, as the maker promised.
             unsafe { stream.set(self.address, self.length, 0, "wiping memory") }?;

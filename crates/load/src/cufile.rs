@@ -21,7 +21,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::mem;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::OnceLock;
@@ -439,8 +439,13 @@ fn with_input_kept<T>(call: impl FnOnce() -> T) -> T {
     if let Some(kept) = kept
         && !is_open()
     {
-        // SAFETY: the number is free, and is its former owner's again.
-        unsafe { libc::dup2(kept.as_raw_fd(), input.as_raw_fd()) };
+        // The lowest free number, which replaces no file: another thread may have opened one meanwhile.
+        // SAFETY: the call touches no memory.
+        let number = unsafe { libc::fcntl(kept.as_raw_fd(), libc::F_DUPFD, 0) };
+        if number > 0 {
+            // SAFETY: it was made above, and nobody else knows of it.
+            drop(unsafe { OwnedFd::from_raw_fd(number) });
+        }
     }
     done
 }

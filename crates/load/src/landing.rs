@@ -171,14 +171,14 @@ impl Drop for Landing<'_> {
             match &region.room {
                 // SAFETY: whoever loaded is done, and this is the only owner left.
                 Room::Host(room) => unsafe { room.part(0, room.len()) }.fill(0),
-                // A GPU that cannot be reached any more holds nothing that anyone can read.
+                // Nothing has to be made for it, so that it only fails if the GPU cannot be reached any more, and nobody reads from that.
                 Room::Device(room) => drop(room.wipe()),
             }
         }
     }
 }
 
-/// The bytes are where they belong when they come by here.
+/// The bytes are where they belong when they come by here. The head of a file is not: it was read, and checked, when the file was opened.
 impl Receiver for Landing<'_> {
     fn receive(&self, _: u64, _: &[u8]) -> io::Result<()> {
         Ok(())

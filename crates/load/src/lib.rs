@@ -95,11 +95,25 @@ impl Loader<'_> {
     where
         J::Error: From<HashError>,
     {
-        let loaded = pipeline::load(self, jobs, landing, progress);
-        if loaded.is_err() {
-            // A landing is about to be wiped, perhaps one that no copy has waited for.
-            self.after.iter().for_each(|(_, stream)| drop(stream.synchronize()));
-        }
-        loaded
+        // A landing of a load that fails, or panics, is about to be wiped, perhaps one that no copy has waited for.
+        let waits = WaitsFor(&self.after);
+        let loaded = pipeline::load(self, jobs, landing, progress)?;
+        waits.for_nothing();
+        Ok(loaded)
+    }
+}
+
+/// Waits for streams when it is dropped.
+struct WaitsFor<'a>(&'a [(&'static Gpu, &'a Stream)]);
+
+impl WaitsFor<'_> {
+    fn for_nothing(mut self) {
+        self.0 = &[];
+    }
+}
+
+impl Drop for WaitsFor<'_> {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|(_, stream)| drop(stream.synchronize()));
     }
 }

@@ -184,12 +184,9 @@ impl Outlook {
 
 /// Reads the first block around the page cache.
 fn read_around(source: &Source, size: u64) -> io::Result<()> {
-    if source.direct().is_none() {
-        return Err(io::ErrorKind::Unsupported.into());
-    }
     let mut buffers = Buffer::some(None, 1).map_err(io::Error::other)?;
     let Some(buffer) = buffers.first_mut() else { return Err(io::ErrorKind::OutOfMemory.into()) };
-    source.read_direct(&(0..size.min(BLOCK)), buffer.bytes())
+    source.read_around(&(0..size.min(BLOCK)), buffer.bytes()).map(drop)
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 //!
 //! A thread's own part is in `worker`.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
@@ -185,7 +185,8 @@ fn begin_hashing<'r, J: FileJob>(
             group.pieces += 1;
         }
         // A unit cuts one message at most.
-        groups.iter_mut().for_each(|group| group.pieces += file.units.len());
+        let touched: BTreeSet<usize> = own.iter().map(|(place, _)| *place).collect();
+        touched.into_iter().for_each(|place| groups[place].pieces += file.units.len());
         places.push(own);
     }
     let begin = |Group { gpu, algorithm, messages, lengths, pieces }| {

@@ -102,11 +102,16 @@ impl Source {
     /// Reads a range around the page cache into `room`, which starts at a multiple of [`BLOCK`] and has room for the [`aligned`] range; the
     /// byte at `range.start` comes to where that range says.
     pub fn read_direct(&self, range: &Range<u64>, room: &mut [u8]) -> io::Result<()> {
+        let read = taken(self.read_around(range, room))?;
+        self.complete(range, room, read as u64)
+    }
+
+    /// How many bytes one such read gives.
+    pub fn read_around(&self, range: &Range<u64>, room: &mut [u8]) -> io::Result<usize> {
         let Some(direct) = self.direct() else { return Err(io::ErrorKind::Unsupported.into()) };
         let wanted = aligned(range);
         let length = (wanted.end - wanted.start) as usize;
-        let read = retried(|| direct.read_at(&mut room[..length], wanted.start))?;
-        self.complete(range, room, read as u64)
+        retried(|| direct.read_at(&mut room[..length], wanted.start))
     }
 
     /// Reads what a read of the aligned range that gave `read` bytes has left out: a read may end early, and does at the end of the file.
@@ -117,6 +122,15 @@ impl Source {
             return Ok(());
         }
         self.read(done, &mut room[(done - start) as usize..(range.end - start) as usize])
+    }
+}
+
+/// What a direct read gave: nothing where the file system opens a file for direct reads and then does not do them, or not of such blocks.
+/// The rest is read through the page cache then.
+pub(crate) fn taken<T: Default>(read: io::Result<T>) -> io::Result<T> {
+    match read {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => Ok(T::default()),
+        read => read,
     }
 }
 
@@ -139,7 +153,8 @@ pub(crate) fn open_direct(file: &File) -> Option<File> {
     ((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)).then_some(direct)
 }
 
-/// How many bytes of a range are in the page cache, if the system says so (Linux 6.5 and later).
+/// How many bytes of a range are in the page cache, if the system says so: Linux 6.5 and later, to the
+/// file's owner and to who may write to it.
 pub(crate) fn cached(file: &File, range: &Range<u64>) -> Option<u64> {
     #[repr(C)]
     struct CachestatRange {

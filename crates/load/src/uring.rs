@@ -51,7 +51,7 @@ impl Queue {
         unsafe { self.ring.submission().push(&entry) }.map_err(io::Error::other)?;
         // Counted before anything can fail: once it is in the ring, the system may take it.
         self.in_flight += 1;
-        retried(|| self.ring.submit()).map(drop)
+        submitted(|| self.ring.submit()).map(drop)
     }
 
     /// Waits for a read, of which there is one at least.
@@ -62,7 +62,7 @@ impl Queue {
                 let read = u32::try_from(entry.result()).map_err(|_| io::Error::from_raw_os_error(-entry.result()));
                 return Ok(Completion { token: entry.user_data(), read });
             }
-            retried(|| self.ring.submit_and_wait(1))?;
+            submitted(|| self.ring.submit_and_wait(1))?;
         }
     }
 }
@@ -75,6 +75,17 @@ impl Drop for Queue {
                 eprintln!("io_uring does not say when its reads are done");
                 std::process::abort();
             }
+        }
+    }
+}
+
+/// Calls again what a signal has interrupted, and what the system has no memory or no room for just now: it has by and by, and until then
+/// nothing that is queued can be taken back.
+fn submitted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match retried(&mut call) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock || error.kind() == io::ErrorKind::ResourceBusy => std::thread::yield_now(),
+            done => return done,
         }
     }
 }
@@ -97,6 +108,17 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn what_the_system_has_no_room_for_is_asked_again() {
+        let mut answers = [libc::EAGAIN, libc::EINTR, libc::EBUSY, 0, libc::EIO].into_iter();
+        let mut call = || match answers.next().unwrap() {
+            0 => Ok(1),
+            error => Err(io::Error::from_raw_os_error(error)),
+        };
+        assert_eq!(submitted(&mut call).unwrap(), 1);
+        assert_eq!(submitted(&mut call).unwrap_err().raw_os_error(), Some(libc::EIO));
+    }
 
     #[test]
     fn reads_come_back_with_their_tokens() {

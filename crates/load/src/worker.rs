@@ -22,7 +22,7 @@ use crate::cufile::Refusal;
 use crate::landing::Room;
 use crate::pipeline::{File, Run};
 use crate::plan::Unit;
-use crate::source::{Way, aligned};
+use crate::source::{Way, aligned, taken};
 use crate::uring::Queue;
 
 /// Buffers of a thread.
@@ -182,7 +182,7 @@ where
                     })?,
                 };
                 if read == 0 {
-                    return Err(file.job.read_error(offset, io::ErrorKind::UnexpectedEof.into()));
+                    return Err(read_error(file, offset, io::ErrorKind::UnexpectedEof.into()));
                 }
                 (offset, to, left) = (offset + read, to + read, left.saturating_sub(read));
             }
@@ -325,15 +325,16 @@ where
             return Ok(());
         }
         let Queuing::Yes(queue) = &mut self.queue else { unreachable!("a slot is free, being copied, or being read into") };
-        let completion = queue.wait();
-        let explain = |number: usize, error| self.run.files[number].job.read_error(0, error);
-        let completion = completion.map_err(|error| explain(0, error))?;
+        // Where the ring itself fails, the error is that of a file that is being read.
+        let is_read = |index: &usize| !self.free.contains(index) && !self.copying.contains(index);
+        let reading = (0..self.slots.len()).find(is_read).map_or(0, |index| self.slots[index].holds.0);
+        let completion = queue.wait().map_err(|error| self.run.files[reading].job.read_error(0, error))?;
         let index = completion.token as usize;
         let slot = &mut self.slots[index];
         let (number, unit) = slot.holds;
         let file = &self.run.files[number];
         let range = &file.units[unit];
-        let read = completion.read.and_then(|read| file.source.complete(range, slot.buffer.bytes(), u64::from(read)));
+        let read = taken(completion.read).and_then(|read| file.source.complete(range, slot.buffer.bytes(), u64::from(read)));
         read.map_err(|error| read_error(file, range.start, error))?;
         self.pass_on(number, unit, Read::Slot(index))
     }

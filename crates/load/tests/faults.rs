@@ -231,6 +231,12 @@ fn memory_that_runs_out() {
         assert!(["gpu_out_of_memory", "gpu_out_of_memory, wiped"].contains(&&*answers[failed]), "allocation {number}: {answers:?}");
         assert!(answers[failed + 1..].iter().all(|answer| answer == "right"), "allocation {number}: {answers:?}");
     }
+    // Not even for a stream to wipe with.
+    let one = Child { loads: 1, ..CHILD };
+    let calls = |name: &str| one.calls().into_iter().find(|(known, _)| known == name).unwrap().1;
+    let (launches, streams) = (calls("cuLaunchKernel"), calls("cuStreamCreate"));
+    let answers = one.run(&format!("fail=cuLaunchKernel:{launches}:2;fail=cuStreamCreate:{}:2", streams + 1));
+    assert_eq!(answers, ["gpu_out_of_memory, wiped"]);
     // Pinned memory: what is refused to be pinned is asked of the driver, which has none either.
     let (name, _, count) = CHILD.calls_of_two().into_iter().find(|(name, ..)| name == "cuMemHostRegister_v2").unwrap();
     for number in 1..=count {

@@ -174,6 +174,9 @@ impl ModelReader {
     /// Reads files, or tensors of them, to where the landings say, and has them hashed where they land. What landed stays there if every
     /// byte is a signed one; else it is wiped.
     ///
+    /// Nothing lands where a landing has room for other bytes than those that are read: what is there stays as it was. The head of a file
+    /// with digests of tensors is such a place ([`OpenFile::first_byte`]).
+    ///
     /// # Errors
     /// As for [`ModelReader::load`]; [`Error::Manifest`] too for a GPU that fails.
     pub fn load_to(

@@ -177,16 +177,26 @@ fn sample_differences(source: &Source, found: &Table, stored: Option<&Table>, di
     Ok(())
 }
 
-/// Checks a whole stored table of a source that was signed with one: that every part is the signed one, and that the samples add up to
-/// the signed state.
+/// Checks a whole stored table of a source that was signed with one: that every part is the signed one.
 ///
 /// # Errors
 /// [`VerifyError::Table`]; [`VerifyError::DatasetDiffers`] if the source was signed without a table.
+pub fn check_table_parts(source: &Source, stored: &Table) -> Result<(), VerifyError> {
+    let signed = signed_table(source)?;
+    stored.check_parts(&signed.parts, &Cpu::new()).map_err(|error| table_error(signed, error))
+}
+
+/// The same, and that the samples add up to the signed state.
+///
+/// # Errors
+/// As for [`check_table_parts`].
 pub fn check_table(source: &Source, stored: &Table) -> Result<(), VerifyError> {
-    match &source.table {
-        Some(signed) => check_stored(source, signed, stored, &Cpu::new()),
-        None => Err(VerifyError::DatasetDiffers(vec![Difference::of_source(DifferenceKind::ChangedSource, &source.name)])),
-    }
+    check_stored(source, signed_table(source)?, stored, &Cpu::new())
+}
+
+fn signed_table(source: &Source) -> Result<&TableDigests, VerifyError> {
+    let missing = || VerifyError::DatasetDiffers(vec![Difference::of_source(DifferenceKind::ChangedSource, &source.name)]);
+    source.table.as_ref().ok_or_else(missing)
 }
 
 fn check_stored(source: &Source, signed: &TableDigests, stored: &Table, backend: &dyn Backend) -> Result<(), VerifyError> {

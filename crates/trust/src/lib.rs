@@ -40,7 +40,7 @@ pub use certificate::{
     CertificateError, CertificateSigner, Dangerous, ExpectedName, Roots, SubjectName, SubjectNameError, TrustedCertificates,
 };
 pub use compare::{Difference, DifferenceKind, Listing, Pairing, differences, pair_names};
-pub use dataset::{Dataset, MAX_LISTED, check_table, dataset_differences, field_differences};
+pub use dataset::{Dataset, MAX_LISTED, check_table, check_table_parts, dataset_differences, field_differences};
 pub use epoch::{Epoch, FinishedEpoch};
 pub use error::{KeyError, SignError, SignatureError, VerifyError};
 pub use key::{KeyAlgorithm, PrivateKey, PublicKey};

@@ -364,9 +364,9 @@ fn a_stored_epoch_is_read_strictly() {
     let refused = |bytes: &[u8]| Epoch::from_bytes(&checker_of, bytes).unwrap_err().code() == "epoch_state";
     assert!((0..bytes.len()).all(|length| refused(&bytes[..length])));
     assert!(refused(&[&bytes[..], &[0]].concat()));
-    // Bits beyond the last sample, in the last word.
+    // Bits beyond the last sample, in the last word before the counts of repeats and of those that were kept back.
     let mut beyond = bytes.clone();
-    let last_bits = beyond.len() - 9;
+    let last_bits = beyond.len() - 17;
     beyond[last_bits] |= 0x80;
     assert!(refused(&beyond));
     // The same dataset signed again is another statement.

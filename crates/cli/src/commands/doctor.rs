@@ -214,7 +214,7 @@ fn advice(diagnosis: &Diagnosis, device: Device) -> Vec<&'static str> {
         advice.push("io_uring is forbidden by the system (kernel.io_uring_disabled) or by the container's seccomp profile");
     }
     if !machine.tells_cached {
-        advice.push("Linux 6.5 and later tells what of a file is in memory (cachestat), unless a seccomp profile forbids it");
+        advice.push("Linux 6.5 and later tells what of a file is in memory (cachestat), to its owner and who may write to it, unless a seccomp profile forbids it");
     }
     advice.dedup();
     advice
