@@ -20,7 +20,7 @@ SENTRY := target/release/sentry
 # More options for the Python programs: make evaluation ARGS=--quick
 ARGS ?=
 
-.PHONY: help build package stubs demo test lint fmt test-rust python reference vectors attacks interop kernels modules modules-check bench evaluation gpu gpu-load gpu-sanitize gpu-build fuzz deny clean
+.PHONY: help build package stubs demo test lint fmt test-rust python reference vectors attacks interop kernels modules modules-check bench bench-datasets evaluation gpu gpu-load gpu-sanitize gpu-build fuzz deny clean
 
 help: ## List the targets
 	@printf 'usage: make TARGET\n\n'
@@ -91,6 +91,10 @@ modules-check: | $(PY) ## Whether crates/cuda/modules is what the CUDA kernels c
 bench: package ## Speed of each construction beside OpenSSL, and of verified loading beside unverified (writes benches/results)
 	$(PY) benches/constructions.py $(ARGS)
 	$(PY) benches/loading.py $(ARGS)
+
+bench-datasets: package build ## Speed of checking samples, of an epoch, and of signing 10 GB of Parquet (needs 12 GB of disk)
+	$(CARGO) build --release --locked -p sentry-ml-dataset --example reading
+	$(PY) benches/datasets.py $(ARGS)
 
 evaluation: $(REQUIREMENTS) build ## Time and memory beside model-signing, the table in README (writes benches/results)
 	$(PY) benches/evaluation.py $(ARGS)

@@ -644,8 +644,12 @@ class DatasetVerifier:
 
 def _numbers(ids: Any) -> list[int]:
     """Ids as numbers; paths and keys are hashed."""
+    values = ids.tolist() if hasattr(ids, "tolist") else list(ids)
+    # The usual case, which costs next to nothing.
+    if values and all(type(value) is int for value in values) and min(values) >= 0 and max(values) < 1 << 64:
+        return values
     numbers: list[int] = []
-    for value in ids.tolist() if hasattr(ids, "tolist") else ids:
+    for value in values:
         number = _native.path_id(value) if isinstance(value, str) else _whole_number(value)
         if number is None or not 0 <= number < 1 << 64:
             raise UsageError(f"ids are whole numbers from 0 to 2^64 - 1, or paths, not {value!r}")
