@@ -210,7 +210,8 @@ mod tests {
 
     #[test]
     fn digests_are_the_librarys_around_every_boundary() {
-        let mut lengths: Vec<usize> = (0..=17).flat_map(|blocks| [blocks * BLOCK_LEN, blocks * BLOCK_LEN + 1, blocks * BLOCK_LEN + 63]).collect();
+        let mut lengths: Vec<usize> =
+            (0..=17).flat_map(|blocks| [blocks * BLOCK_LEN, blocks * BLOCK_LEN + 1, blocks * BLOCK_LEN + 63]).collect();
         for chunks in 1..=MOST_CHUNKS + 1 {
             lengths.extend([chunks * CHUNK_LEN - 1, chunks * CHUNK_LEN, chunks * CHUNK_LEN + 1, chunks * CHUNK_LEN + 65]);
         }

@@ -84,7 +84,9 @@ impl Drop for Queue {
 fn submitted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match retried(&mut call) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock || error.kind() == io::ErrorKind::ResourceBusy => std::thread::yield_now(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock || error.kind() == io::ErrorKind::ResourceBusy => {
+                std::thread::yield_now()
+            }
             done => return done,
         }
     }

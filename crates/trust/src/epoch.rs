@@ -136,9 +136,10 @@ impl Epoch {
         }
         for (place, (ours, theirs)) in self.sources.iter_mut().zip(&other.sources).enumerate() {
             match (ours, theirs) {
-                (Delivered::Listed { bits, repeated, quarantined, .. }, Delivered::Listed { bits: theirs, repeated: again, quarantined: kept, .. })
-                    if bits.len() == theirs.len() =>
-                {
+                (
+                    Delivered::Listed { bits, repeated, quarantined, .. },
+                    Delivered::Listed { bits: theirs, repeated: again, quarantined: kept, .. },
+                ) if bits.len() == theirs.len() => {
                     let in_both: u64 = bits.iter().zip(theirs).map(|(ours, theirs)| u64::from((ours & theirs).count_ones())).sum();
                     *repeated = repeated.saturating_add(*again).saturating_add(in_both);
                     bits.iter_mut().zip(theirs).for_each(|(ours, theirs)| *ours |= theirs);

@@ -8,9 +8,7 @@ mod verify;
 
 use std::process::ExitCode;
 
-use sentry::{
-    DatasetManifest, IdRule, SignedDataset, TrustedKey, Verified, printable, printable_path, read_contributor, read_public_key,
-};
+use sentry::{DatasetManifest, IdRule, SignedDataset, TrustedKey, Verified, printable, printable_path, read_contributor, read_public_key};
 use serde_json::{Value, json};
 
 use crate::args::{Contributors, DatasetCommand};
