@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Union
 from . import _native, _samples
 from ._errors import EpochError, Error, SampleError, UsageError, printable, signing_error
 from ._models import Signing, check_version
+from ._tensors import names
 from ._trust import Path, Paths, Trust, check_trust, paths, signatures
 
 # Signatures of those who contributed sources, each with whom to trust for it.
@@ -312,6 +313,8 @@ class DatasetVerifier:
         ``NAME.sig`` beside a file.
     contributors
         Signatures of those who contributed sources, each with whom to trust for it.
+    sources
+        The sources that are used, such as ``["train"]``: :meth:`finish` is about these, and samples of others are refused. Default: all.
     on_bad
         ``"raise"``: a sample that is not the signed one is an error. ``"quarantine"``: it is kept back and counted.
 
@@ -343,23 +346,35 @@ class DatasetVerifier:
         trust: Trust,
         signature: Paths | None = None,
         contributors: Contributors = (),
+        sources: Sequence[str] | None = None,
         on_bad: str = "raise",
     ) -> None:
         check_trust(trust)
         if on_bad not in ("raise", "quarantine"):
             raise UsageError(f'on_bad is "raise" or "quarantine", not {on_bad!r}')
-        self._arguments = (os.fspath(dataset), trust, signatures(signature), _contributors(contributors), on_bad)
+        self._arguments = (os.fspath(dataset), trust, signatures(signature), _contributors(contributors), sources, on_bad)
         self._checker = _native.SampleChecker(dataset, self._arguments[2], self._arguments[3], trust)
         self._keeps_back = on_bad == "quarantine"
         self._types = dict(self._checker.fields)
         self._sources = [Source(*source) for source in self._checker.sources]
+        self._use(None if sources is None else names(sources))
         self._epoch = self._checker.epoch()
         self._quarantined: list[Quarantined] = []
         # Who has gone through the samples of this epoch, and whether one did not come to the end.
         self._passed: weakref.WeakSet[Any] = weakref.WeakSet()
         self._is_broken_off = False
-        if self._keeps_back and not all(source.has_table for source in self._sources):
+        if self._keeps_back and not all(source.has_table for source in self._sources if source.name in self._used):
             raise UsageError('without sample tables nobody knows which sample is wrong: on_bad="quarantine" needs a dataset signed with them')
+
+    def _use(self, sources: list[str] | None) -> None:
+        """Choose the sources that this is about."""
+        known = [source.name for source in self._sources]
+        unknown = next((name for name in sources or () if name not in known), None)
+        if unknown is not None or sources == []:
+            listed = ", ".join(f'"{printable(name)}"' for name in known[:5])
+            raise UsageError(f"the sources of the dataset are {listed}: " + ("choose one" if unknown is None else f'there is no "{printable(unknown)}"'))
+        self._used = known if sources is None else [name for name in known if name in sources]
+        self._arguments = (*self._arguments[:4], None if sources is None else self._used, self._arguments[5])
 
     def __reduce__(self) -> tuple[object, ...]:
         # Another process checks the signature itself, and begins with nothing delivered.
@@ -382,7 +397,7 @@ class DatasetVerifier:
 
     @property
     def sources(self) -> list[Source]:
-        """The sources, by name."""
+        """The sources that were signed, by name."""
         return list(self._sources)
 
     @property
@@ -464,7 +479,8 @@ class DatasetVerifier:
         places: dict[str, list[int]] = {}
         for place, name in enumerate(names):
             places.setdefault(name, []).append(place)
-        for name, own in places.items():
+        for given, own in places.items():
+            name = self._source(given)
             if isinstance(batch, Mapping):
                 part: Any = {field: [values[place] for place in own] for field, values in batch.items()}
             else:
@@ -522,10 +538,12 @@ class DatasetVerifier:
 
     def delivered(self) -> dict[str, int]:
         """How many different samples of each source were delivered in this epoch."""
-        return {source.name: count for source, count in zip(self._sources, self._epoch.delivered(), strict=True)}
+        counts = zip(self._sources, self._epoch.delivered(), strict=True)
+        return {source.name: count for source, count in counts if source.name in self._used}
 
     def finish(self, *, repeats: bool = True) -> FinishedEpoch:
-        """The verdict on the epoch: every signed sample was delivered, and nothing else. The next epoch begins with nothing delivered.
+        """The verdict on the epoch: every signed sample of the sources that are used was delivered, and nothing else. The next epoch begins with nothing
+        delivered.
 
         Parameters
         ----------
@@ -541,7 +559,7 @@ class DatasetVerifier:
             The samples of a source without a table were not the signed ones, or a table does not add up to what was signed of its source.
             Samples were repeated, and must not be.
         """
-        finished = FinishedEpoch(*self._epoch.finish())
+        finished = FinishedEpoch(*self._epoch.finish(self._used))
         if finished.repeated and not repeats:
             raise SampleError(f"samples came again in this epoch, {finished.repeated} times in all", code="sample_repeated")
         self.reset()
@@ -619,12 +637,14 @@ class DatasetVerifier:
         return other
 
     def _source(self, source: str | None) -> str:
-        if source is not None:
-            return source
-        if len(self._sources) == 1:
-            return self._sources[0].name
-        names = ", ".join(f'"{printable(known.name)}"' for known in self._sources[:5])
-        raise UsageError(f"the dataset has several sources: say which with source=..., such as {names}")
+        if source is None:
+            if len(self._used) == 1:
+                return self._used[0]
+            listed = ", ".join(f'"{printable(name)}"' for name in self._used[:5])
+            raise UsageError(f"the dataset has several sources: say which with source=..., such as {listed}")
+        if source not in self._used and any(source == known.name for known in self._sources):
+            raise UsageError(f'source "{printable(source)}" is none of those that this verifier was made for')
+        return source
 
     def _ids(self, ids: Ids | None, batch: _samples.Batch, count: int) -> list[int]:
         if ids is None:
@@ -658,7 +678,7 @@ def _numbers(ids: Any) -> list[int]:
 
 
 def _restore(
-    dataset: str, trust: Trust, signature: list[Path], contributors: list[tuple[Path, Trust]], on_bad: str
+    dataset: str, trust: Trust, signature: list[Path], contributors: list[tuple[Path, Trust]], sources: list[str] | None, on_bad: str
 ) -> DatasetVerifier:
-    return DatasetVerifier(dataset, trust=trust, signature=signature or None, contributors=contributors, on_bad=on_bad)
+    return DatasetVerifier(dataset, trust=trust, signature=signature or None, contributors=contributors, sources=sources, on_bad=on_bad)
 

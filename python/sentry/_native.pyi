@@ -63,9 +63,9 @@ class Epoch:
         """
         How many samples of each source were delivered.
         """
-    def finish(self, /) -> tuple[int, int, int]:
+    def finish(self, /, sources: SupportsGetItem[int, str]) -> tuple[int, int, int]:
         """
-        The verdict: how many samples were signed, how many of them were kept back, and how often one was delivered again.
+        The verdict on sources: how many samples were signed, how many of them were kept back, and how often one was delivered again.
         """
     def kept_back(self, /) -> list[int]:
         """

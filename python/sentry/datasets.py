@@ -141,11 +141,13 @@ def load_dataset(
     folder = path if os.path.isdir(path) else _download(path, revision, token)
     verifier = DatasetVerifier(folder, trust=trust, signature=signature, contributors=contributors, on_bad=on_bad)
     rows = datasets.load_dataset(folder, name, split=split, streaming=streaming, **options)
+    names = [known.name for known in verifier.sources]
     if source is None:
         named = split.partition("[")[0]
-        names = [known.name for known in verifier.sources]
         # The library has names of its own for splits that no file names.
         source = names[0] if named not in names and len(names) == 1 else named
+    if source in names:
+        verifier._use([source])
     if streaming:
         return VerifiedIterableDataset(rows, verifier, source=source)
     return VerifiedDataset(rows, verifier, source=source)

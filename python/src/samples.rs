@@ -252,9 +252,10 @@ impl Epoch {
         self.lock().quarantined()
     }
 
-    /// The verdict: how many samples were signed, how many of them were kept back, and how often one was delivered again.
-    fn finish(&self, py: Python<'_>) -> PyResult<(u64, u64, u64)> {
-        let finished = self.lock().finish(&self.checker).or_raise(py)?;
+    /// The verdict on sources: how many samples were signed, how many of them were kept back, and how often one was delivered again.
+    fn finish(&self, py: Python<'_>, sources: Vec<String>) -> PyResult<(u64, u64, u64)> {
+        let names: Vec<&str> = sources.iter().map(String::as_str).collect();
+        let finished = self.lock().finish_of(&self.checker, &names).or_raise(py)?;
         let epoch = finished.value();
         Ok((epoch.samples(), epoch.quarantined(), epoch.repeated()))
     }

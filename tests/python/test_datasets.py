@@ -368,3 +368,31 @@ def test_samples_of_a_gigabyte_are_checked(tmp_path: Path, key: sentry.PrivateKe
     large[-1] = 1
     with pytest.raises(sentry.SampleError):
         check.check({"id": [1], "x": large.reshape(1, -1)})
+
+
+def test_a_verifier_may_be_about_some_sources(tmp_path: Path, key: sentry.PrivateKey, trust: sentry.PublicKey) -> None:
+    import pyarrow.csv
+
+    folder = tmp_path / "splits"
+    folder.mkdir()
+    for split, rows in (("train", range(4)), ("test", range(10, 12))):
+        pyarrow.csv.write_csv(pyarrow.table({"id": list(rows), "x": [7 * row for row in rows]}), folder / f"{split}.csv")
+    sentry.sign_dataset(folder, key=key)
+    batch = {"id": list(range(4)), "x": [7 * row for row in range(4)]}
+    whole = sentry.DatasetVerifier(folder, trust=trust)
+    whole.check(batch, source="train")
+    with pytest.raises(sentry.EpochError, match='of source "test" 0 of 2'):
+        whole.finish()
+    check = pickle.loads(pickle.dumps(sentry.DatasetVerifier(folder, trust=trust, sources=["train"])))
+    assert [source.name for source in check.sources] == ["test", "train"]
+    check.check(batch)
+    assert check.delivered() == {"train": 4} and check.finish() == (4, 0, 0)
+    test = {"id": [10, 11], "x": [70, 77]}
+    for source in ("test", ["test", "test"]):
+        with pytest.raises(sentry.UsageError, match='source "test" is none of those'):
+            check.check(test, source=source)
+    with pytest.raises(sentry.SampleError):
+        check.check(test, source="unsigned")
+    for wrong in ([], ["validation"], "train"):
+        with pytest.raises(sentry.UsageError):
+            sentry.DatasetVerifier(folder, trust=trust, sources=wrong)

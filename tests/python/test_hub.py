@@ -5,24 +5,18 @@ The hub is a small server on this machine. huggingface_hub reads its settings wh
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import pytest
 import sentry
+from hub_server import COMMIT, REPOSITORY, Hub, client_settings
 from safetensors.torch import save_file
 
-REPOSITORY = "publisher/model"
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TOKEN = "hf_TheTokenOfThisTest"
 
 # What each process runs: one call, whose result or error it prints as JSON.
@@ -48,77 +42,6 @@ try:
 except sentry.Error as error:
     print(json.dumps({"error": type(error).__name__, "code": error.code, "message": str(error), "artifact": getattr(error, "artifact", None)}))
 """
-
-
-class Hub:
-    """A hub with one repository: the routes that huggingface_hub asks for, and a note of every request."""
-
-    def __init__(self, folder: Path) -> None:
-        self.files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-        # If set, only who sends it is answered.
-        self.token: str | None = None
-        self.requests: list[tuple[str, str, str | None]] = []
-        hub = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                hub._answer(self)
-
-            do_HEAD = do_GET
-
-            def log_message(self, *arguments: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        Thread(target=self._server.serve_forever, daemon=True).start()
-        self.address = f"http://127.0.0.1:{self._server.server_port}"
-
-    def close(self) -> None:
-        """Answer no longer."""
-        self._server.shutdown()
-        self._server.server_close()
-
-    def downloaded(self) -> set[str]:
-        """The files whose bytes were asked for."""
-        return {path.split(f"/resolve/{COMMIT}/")[1] for method, path, _ in self.requests if method == "GET" and "/resolve/" in path}
-
-    def authorizations(self) -> set[str | None]:
-        """What clients said of themselves."""
-        return {authorization for _, _, authorization in self.requests}
-
-    def _answer(self, request: BaseHTTPRequestHandler) -> None:
-        path = unquote(urlsplit(request.path).path)
-        self.requests.append((request.command, path, request.headers["Authorization"]))
-        if self.token is not None and request.headers["Authorization"] != f"Bearer {self.token}":
-            return self._send(request, 401, b"{}", {"X-Error-Code": "RepoNotFound", "X-Error-Message": "not \x1b[2J for you"})
-        model, resolve = f"/api/models/{REPOSITORY}", f"/{REPOSITORY}/resolve/{COMMIT}/"
-        if path in (model, f"{model}/revision/main", f"{model}/revision/{COMMIT}"):
-            siblings = [{"rfilename": name} for name in self.files]
-            return self._json(request, {"_id": "1", "id": REPOSITORY, "sha": COMMIT, "private": False, "tags": [], "siblings": siblings})
-        if path == f"{model}/tree/{COMMIT}":
-            entries = [{"type": "file", "path": name, "size": len(content), "oid": etag(content)} for name, content in self.files.items()]
-            return self._json(request, entries)
-        content = self.files.get(path.removeprefix(resolve)) if path.startswith(resolve) else None
-        if content is None:
-            return self._send(request, 404, b"{}", {"X-Error-Code": "EntryNotFound" if path.startswith(resolve) else "RepoNotFound"})
-        return self._send(request, 200, content, {"ETag": f'"{etag(content)}"', "X-Repo-Commit": COMMIT})
-
-    def _json(self, request: BaseHTTPRequestHandler, document: object) -> None:
-        self._send(request, 200, json.dumps(document).encode(), {"Content-Type": "application/json"})
-
-    @staticmethod
-    def _send(request: BaseHTTPRequestHandler, status: int, content: bytes, headers: dict[str, str]) -> None:
-        request.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(content))}.items():
-            request.send_header(name, value)
-        request.end_headers()
-        if request.command != "HEAD":
-            request.wfile.write(content)
-
-
-def etag(content: bytes) -> str:
-    """The name that git gives a file's content, as the hub does for small ones."""
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -152,13 +75,12 @@ def client(hub: Hub, trust: sentry.PublicKey, tmp_path: Path) -> Any:
     """Makes one call in a process of its own, whose hub is `hub`, and returns what became of it."""
     public = tmp_path / "publisher.pub"
     public.write_text(trust.pem)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING", "TRANSFORMERS_"))}
-    settings = {"HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1"}
+    settings = client_settings(hub, tmp_path / "home")
 
     def call(what: str, environment: dict[str, str] | None = None, **arguments: object) -> dict[str, Any]:
         run = subprocess.run(
             [sys.executable, "-c", CLIENT, what, str(public), json.dumps(arguments)],
-            env={**kept, **settings, **(environment or {})},
+            env={**settings, **(environment or {})},
             cwd=tmp_path,
             capture_output=True,
             text=True,

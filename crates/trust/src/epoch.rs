@@ -36,7 +36,7 @@ pub struct FinishedEpoch {
 }
 
 impl FinishedEpoch {
-    /// How many samples were signed, of all sources.
+    /// How many samples were signed, of the sources that it is about.
     pub fn samples(&self) -> u64 {
         self.samples
     }
@@ -175,18 +175,34 @@ impl Epoch {
     /// [`VerifyError::EpochIncomplete`]; [`VerifyError::DatasetDiffers`] if the samples of a source without a table are not the signed ones;
     /// those of [`SampleChecker::check_tables`]; [`VerifyError::EpochState`] if this is of another dataset.
     pub fn finish(&self, checker: &SampleChecker) -> Result<Verified<FinishedEpoch>, VerifyError> {
+        let all: Vec<&str> = checker.sources().iter().map(|source| source.name.as_str()).collect();
+        self.finish_of(checker, &all)
+    }
+
+    /// The verdict on some sources: every sample of theirs was delivered, and no other of theirs. It says nothing of the rest.
+    ///
+    /// # Errors
+    /// As for [`Epoch::finish`]; [`VerifyError::DatasetDiffers`] for a source that was not signed.
+    pub fn finish_of(&self, checker: &SampleChecker, sources: &[&str]) -> Result<Verified<FinishedEpoch>, VerifyError> {
+        let wrong = |reason| VerifyError::EpochState { reason };
         if self.payload != checker.statement().payload_sha256() || self.sources.len() != checker.sources().len() {
-            return Err(VerifyError::EpochState { reason: "it is of another dataset" });
+            return Err(wrong("it is of another dataset"));
+        }
+        let places: BTreeSet<usize> = sources.iter().map(|name| checker.source(name)).collect::<Result<_, _>>()?;
+        if places.is_empty() {
+            return Err(wrong("it is about no source"));
         }
         let mut different = Vec::new();
-        let (mut quarantined, mut repeated) = (0, 0_u64);
-        for (source, delivered) in checker.sources().iter().zip(&self.sources) {
+        let mut finished = FinishedEpoch { samples: 0, quarantined: 0, repeated: 0 };
+        for &place in &places {
+            let (source, delivered) = (&checker.sources()[place], &self.sources[place]);
             let (count, kept_back, samples) = (delivered.count(), delivered.kept_back(), source.state.count());
-            quarantined += kept_back;
-            repeated = repeated.saturating_add(delivered.repeated());
             if count + kept_back < samples {
                 return Err(VerifyError::EpochIncomplete { source_name: printable(&source.name), delivered: count, samples });
             }
+            finished.samples += samples;
+            finished.quarantined += kept_back;
+            finished.repeated = finished.repeated.saturating_add(delivered.repeated());
             if let Delivered::Provisional(partial) = delivered
                 && *partial.state() != source.state
             {
@@ -196,9 +212,8 @@ impl Epoch {
         if !different.is_empty() {
             return Err(VerifyError::DatasetDiffers(different));
         }
-        checker.check_tables()?;
-        let samples = checker.statement().value().manifest.whole().count();
-        Ok(checker.statement().also(FinishedEpoch { samples, quarantined, repeated }))
+        places.into_iter().try_for_each(|place| checker.check_table(place))?;
+        Ok(checker.statement().also(finished))
     }
 
     /// This part as bytes, to go on later or elsewhere. They are not signed: whoever can write to them can say that samples were delivered.

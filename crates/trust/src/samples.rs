@@ -166,16 +166,23 @@ impl SampleChecker {
     /// # Errors
     /// [`VerifyError::Table`], [`VerifyError::TableUnreadable`].
     pub fn check_tables(&self) -> Result<(), VerifyError> {
-        for (source, checked) in self.sources().iter().zip(&self.sources) {
-            let Some(table) = &checked.table else { continue };
-            if checked.is_summed.get().is_some() {
-                continue;
-            }
-            if table.state(&checked.tag)? != source.state {
-                return Err(table_error(&table.signed, HashError::TableState));
-            }
-            checked.is_summed.get_or_init(|| ());
+        (0..self.sources.len()).try_for_each(|source| self.check_table(source))
+    }
+
+    /// The same for the table of one source, if it has one.
+    ///
+    /// # Errors
+    /// As for [`SampleChecker::check_tables`].
+    pub fn check_table(&self, source: usize) -> Result<(), VerifyError> {
+        let checked = &self.sources[source];
+        let Some(table) = &checked.table else { return Ok(()) };
+        if checked.is_summed.get().is_some() {
+            return Ok(());
         }
+        if table.state(&checked.tag)? != self.sources()[source].state {
+            return Err(table_error(&table.signed, HashError::TableState));
+        }
+        checked.is_summed.get_or_init(|| ());
         Ok(())
     }
 }

@@ -377,6 +377,25 @@ fn a_stored_epoch_is_read_strictly() {
 }
 
 #[test]
+fn an_epoch_of_some_sources_says_nothing_of_the_rest() {
+    let signed = measured(&[("test", samples("test", 2)), ("train", samples("train", 3))]);
+    for tables in [&["test", "train"][..], &["test"], &[]] {
+        let checker = checker(&signed, tables);
+        let mut epoch = Epoch::new(&checker);
+        deliver(&mut epoch, &checker, 1, &samples("train", 3)).unwrap();
+        assert_eq!(epoch.finish(&checker).unwrap_err().code(), "epoch_incomplete");
+        assert_eq!(epoch.finish_of(&checker, &["train"]).unwrap().value().samples(), 3);
+        for wrong in [&["test"][..], &["test", "train"]] {
+            assert_eq!(epoch.finish_of(&checker, wrong).unwrap_err().code(), "epoch_incomplete");
+        }
+        assert_eq!(different(epoch.finish_of(&checker, &["train", "validation"])), ["source \"validation\" is not signed"]);
+        assert_eq!(epoch.finish_of(&checker, &[]).unwrap_err().code(), "epoch_state");
+        deliver(&mut epoch, &checker, 0, &samples("test", 2)).unwrap();
+        assert_eq!(epoch.finish_of(&checker, &["test", "train", "test"]).unwrap().value().samples(), 5);
+    }
+}
+
+#[test]
 fn samples_that_were_kept_back_are_counted_and_the_epoch_can_end() {
     let signed = measured(&[("train", samples("train", 3))]);
     let checker = checker(&signed, &["train"]);
