@@ -6,7 +6,7 @@ import contextlib
 import operator
 import os
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Union
 
 from . import _native, _samples
@@ -561,6 +561,8 @@ class DatasetVerifier:
         """
         finished = FinishedEpoch(*self._epoch.finish(self._used))
         if finished.repeated and not repeats:
+            # Or they would be those of the next epoch too.
+            self._is_broken_off = True
             raise SampleError(f"samples came again in this epoch, {finished.repeated} times in all", code="sample_repeated")
         self.reset()
         return finished
@@ -573,17 +575,25 @@ class DatasetVerifier:
         self._is_broken_off = False
 
     @contextlib.contextmanager
-    def _passing(self, loader: object) -> Iterator[None]:
-        """A loader goes through its samples. If it did before in this epoch, or another one was broken off, what came then does not count for
-        what comes now."""
+    def _passing(self, loader: object) -> Iterator[Callable[[Receipt], None]]:
+        """A loader goes through its samples, and calls what it is given for those that it hands out. If it did before in this epoch, or another one
+        was broken off, what came then does not count for what comes now."""
         if loader in self._passed or self._is_broken_off:
             self.reset()
         self._passed.add(loader)
         epoch = self._epoch
+
+        def deliver(receipt: Receipt) -> None:
+            if self._epoch is not epoch:
+                raise EpochError(
+                    "the epoch began anew while this loop went on, by another loop or reset(): give each of them a verifier of its own", code="epoch_state"
+                )
+            self.deliver(receipt)
+
         try:
-            yield
+            yield deliver
         except BaseException:
-            # Also if nobody asks for the rest. The epoch may be another one by then.
+            # Also if nobody asks for the rest. The epoch may be another one by then, which has nothing of this loop.
             self._is_broken_off |= self._epoch is epoch
             raise
 

@@ -73,9 +73,14 @@ def _joins(library: Any, first: Any, signed: str) -> bool:
     """Whether values like the first can be put together without a change: none of classes derived from arrays, which may hold something else
     besides, no text, whose ends would be lost, and no dates, whose units would."""
     if type(first) in (getattr(library, "ndarray", None), getattr(library, "Tensor", None)):
-        return signed.startswith("FixedShapeTensor(") and first.nbytes <= _SMALL
+        return signed.startswith("FixedShapeTensor(") and _is_dense(first) and first.nbytes <= _SMALL
     kind = getattr(library, "generic", None)
     return kind is not None and isinstance(first, kind) and first.dtype.kind in "biuf" and "(" not in signed
+
+
+def _is_dense(array: Any) -> bool:
+    """Whether an array has all its elements in memory, unlike sparse tensors."""
+    return str(getattr(array, "layout", "torch.strided")) == "torch.strided"
 
 
 def _form(array: Any) -> tuple[Any, ...]:
@@ -166,6 +171,8 @@ def _on_cpu(array: Any) -> Any:
     """An array without gaps in this machine's memory, little-endian."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(array, torch.Tensor):
+        if not _is_dense(array):
+            raise UsageError(f"tensors of the layout {array.layout} are not stored as such: give dense ones")
         return array.detach().cpu().contiguous()
     import numpy
 

@@ -9,7 +9,7 @@ Rows are checked as they are stored, as Arrow has them, before anything is decod
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import _native
@@ -238,10 +238,10 @@ class VerifiedDataset:
         return rows[0] if is_one else rows[:]
 
     def __iter__(self) -> Iterator[Any]:
-        with self.verifier._passing(self):
+        with self.verifier._passing(self) as deliver:
             for start in range(0, len(self), _BATCH):
                 rows, receipt = self._look(list(range(start, min(start + _BATCH, len(self)))))
-                yield from _one_by_one(rows, receipt, self.verifier)
+                yield from _one_by_one(rows, receipt, deliver)
 
     def _look(self, indices: list[int]) -> tuple[Any, Receipt]:
         """Rows that may be used, as a dataset of their own, and what checking them has shown."""
@@ -295,12 +295,12 @@ class VerifiedIterableDataset:
 
     def __iter__(self) -> Iterator[Any]:
         row = 0
-        with self.verifier._passing(self):
+        with self.verifier._passing(self) as deliver:
             for table in self._dataset.with_format("arrow").iter(batch_size=_BATCH):
                 ids = list(range(row, row + table.num_rows)) if self.counts_rows else None
                 row += table.num_rows
                 rows, receipt = self._check(table, ids)
-                yield from _one_by_one(rows, receipt, self.verifier)
+                yield from _one_by_one(rows, receipt, deliver)
 
     def _check(self, table: pyarrow.Table, ids: list[int] | None) -> tuple[Any, Receipt]:
         stream = _stream(table)
@@ -308,14 +308,14 @@ class VerifiedIterableDataset:
         return _rows(stream, receipt, self._dataset), receipt
 
 
-def _one_by_one(rows: Any, receipt: Receipt, verifier: DatasetVerifier) -> Iterator[Any]:
+def _one_by_one(rows: Any, receipt: Receipt, deliver: Callable[[Receipt], None]) -> Iterator[Any]:
     """Rows that were looked at together, each counted when it is handed out; with the first one, those that are kept back."""
     bad = sorted(set(range(len(receipt.found))) - set(receipt.kept))
     for place in bad:
-        verifier.deliver(Receipt(receipt.found.part(place, place + 1), [], []))
-    verifier.deliver(Receipt(receipt.found.part(0, 0), [], receipt.quarantined))
+        deliver(Receipt(receipt.found.part(place, place + 1), [], []))
+    deliver(Receipt(receipt.found.part(0, 0), [], receipt.quarantined))
     for row, place in enumerate(receipt.kept):
-        verifier.deliver(Receipt(receipt.found.part(place, place + 1), [place], []))
+        deliver(Receipt(receipt.found.part(place, place + 1), [place], []))
         yield rows[row]
 
 

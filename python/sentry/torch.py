@@ -210,8 +210,8 @@ class _Fields:
 
 def _taken(values: Any, indices: Sequence[int]) -> Any:
     numpy = sys.modules.get("numpy")
-    # Indexed by a list, an array is copied; classes derived from it may do otherwise.
-    if numpy is not None and type(values) in (numpy.ndarray, numpy.memmap):
+    # Indexed by a list, an array is copied; classes derived from it may do otherwise. Text and objects are values of their own.
+    if numpy is not None and type(values) in (numpy.ndarray, numpy.memmap) and values.dtype.kind in "biufc":
         return numpy.asarray(values)[list(indices)]
     return values[list(indices)] if type(values) is torch.Tensor else [_own(values[index]) for index in indices]
 
@@ -347,9 +347,9 @@ class VerifiedIterableDataset(torch_data.IterableDataset[Any]):  # type: ignore[
 
     def __iter__(self) -> Iterator[Any]:
         """Values that were checked, each counted as used when it is handed out."""
-        with self.verifier._passing(self):
+        with self.verifier._passing(self) as deliver:
             for values, receipt in self.looked():
-                self.verifier.deliver(receipt)
+                deliver(receipt)
                 yield from values
 
     def looked(self) -> Iterator[Looked]:
@@ -507,12 +507,12 @@ class _Delivering:
         self.verifier = verifier
 
     def __iter__(self) -> Iterator[Any]:
-        with self.verifier._passing(self):
+        with self.verifier._passing(self) as deliver:
             batches: Iterator[_Batch | _Failed] = super().__iter__()  # type: ignore[misc]
             for batch in batches:
                 if isinstance(batch, _Failed):
                     raise batch.error
-                self.verifier.deliver(batch.receipt)
+                deliver(batch.receipt)
                 if not batch.is_empty:
                     yield batch.handed_out()
 
@@ -587,7 +587,7 @@ def finish(verifier: DatasetVerifier, group: Any = None, *, repeats: bool = True
         Samples are missing: no rank has delivered them.
     sentry.SampleError
         The samples of a source without a table were not the signed ones, or one was delivered twice, as a ``DistributedSampler`` does that
-        fills up the last batch.
+        fills up the last batch. Samples were repeated, and must not be.
     """
     from torch import distributed
 

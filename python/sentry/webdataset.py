@@ -40,10 +40,10 @@ class _Stage:
         return self._delivering(samples) if self._delivers else self._sending(samples)
 
     def _delivering(self, samples: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        with self._verifier._passing(self):
+        with self._verifier._passing(self) as deliver:
             for sample in samples:
                 receipt = self._look(sample)
-                self._verifier.deliver(receipt)
+                deliver(receipt)
                 if receipt.kept:
                     yield sample
 

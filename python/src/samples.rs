@@ -529,7 +529,8 @@ fn plain(value: &Bound<'_, PyAny>, expected: &FieldType, depth: usize, place: &d
             _ => Err(unfit()),
         };
     }
-    if value.is_instance_of::<PyInt>() || value.is_instance_of::<PyFloat>() {
+    // numpy's numbers of 64 bits are floats of Python's too, and have a type of their own.
+    if value.is_instance_of::<PyInt>() || value.is_exact_instance_of::<PyFloat>() {
         return match expected {
             FieldType::Number(dtype) => {
                 number(value, *dtype).ok_or_else(|| usage(py, format!("{}: {} is no value of {}", place(), value, dtype.name())))
@@ -570,6 +571,10 @@ fn plain(value: &Bound<'_, PyAny>, expected: &FieldType, depth: usize, place: &d
     let (name, shape, bytes): (String, Vec<u64>, PyBackedBytes) = described.extract()?;
     let unlike = || usage(py, format!("{}: {name} of shape {shape:?} was signed as {}", place(), text(Some(expected))));
     let dtype = Dtype::from_name(&name).ok_or_else(unlike)?;
+    let lists = shape.iter().try_fold(1_u64, |lists, &length| lists.checked_mul(length.max(1)));
+    if bytes.is_empty() && lists.is_none_or(|lists| lists > MOST_EMPTY) {
+        return Err(unlike());
+    }
     match expected {
         FieldType::Tensor(signed, dimensions) if *dimensions == shape && *signed == dtype => Ok(Plain::Tensor { dtype, shape, bytes }),
         FieldType::Any => Ok(Plain::Tensor { dtype, shape, bytes }),
@@ -577,19 +582,21 @@ fn plain(value: &Bound<'_, PyAny>, expected: &FieldType, depth: usize, place: &d
     }
 }
 
-/// Lists without a value in an array, at most: their number costs an array nothing.
+/// Lists without a value that an array stands for, at most: their number costs an array nothing.
 const MOST_EMPTY: u64 = 1 << 20;
 
 /// An array as the number, or the list of numbers, that was signed. Nothing for one of another type.
 fn numbers(dtype: Dtype, shape: &[u64], bytes: &[u8], expected: &FieldType) -> Option<Plain> {
     match (expected, shape.split_first()) {
         (FieldType::Number(signed), None) if *signed == dtype => match (dtype.name(), bytes) {
-            ("BOOL", [truth]) => Some(Plain::Bool(*truth != 0)),
+            ("BOOL", [0]) => Some(Plain::Bool(false)),
+            ("BOOL", [1]) => Some(Plain::Bool(true)),
+            ("BOOL", _) => None,
             _ => Some(Plain::Number { dtype, bytes: bytes.to_vec() }),
         },
         (FieldType::List(inner), Some((&count, shape))) => {
             let size = dtype.size_of(shape)?;
-            if size.checked_mul(count) != Some(bytes.len() as u64) || (size == 0 && count > MOST_EMPTY) {
+            if size.checked_mul(count) != Some(bytes.len() as u64) {
                 return None;
             }
             let item = |place: u64| numbers(dtype, shape, &bytes[(place * size) as usize..((place + 1) * size) as usize], inner);

@@ -132,6 +132,13 @@ SCALARS: list[tuple[str, Any, Any]] = [
     ("List(Int64)", [1, 2, 3, 4], numpy.array([[1, 2], [3, 4]])),
     ("Int64", 1, numpy.array([1])),
     ("Boolean", True, numpy.uint8(1)),
+    ("Float32", 0.5, numpy.float64(0.5)),
+    ("List(Float32)", [0.5, 1.0], [0.5, numpy.float64(1.0)]),
+    # Bytes that are no truth values.
+    ("List(Boolean)", [True, False], numpy.frombuffer(bytes([255, 0]), numpy.bool_)),
+    ("Boolean", True, torch.frombuffer(bytearray([2]), dtype=torch.bool)[0]),
+    ("List(Int64)", [1], torch.tensor([1]).to_sparse()),
+    ("List(List(List(Int64)))", [], numpy.zeros((1 << 20, 1 << 20, 0), numpy.int64)),
 ]
 
 
@@ -233,7 +240,11 @@ def test_repeats_are_counted_and_refused_if_asked_for(signed: Signed) -> None:
         with pytest.raises(sentry.SampleError, match="2 times") as caught:
             verifier.finish(repeats=False)
         assert caught.value.code == "sample_repeated"
-        assert verifier.finish() == (4, 0, 2)
+        # The next one begins anew.
+        assert len(map_style(verifier, rows)) == 4
+        assert verifier.finish(repeats=False) == (4, 0, 0)
+    verifier.check([*rows, rows[1], rows[1]])
+    assert verifier.finish() == (4, 0, 2)
     state_of_two = signed(rows)()
     state_of_two.check(rows)
     verifier.check(rows)
@@ -258,6 +269,42 @@ def test_passes_that_were_broken_off_do_not_add_up(signed: Signed) -> None:
     for half in (rows[:2], rows[2:]):
         list(sentry.torch.DataLoader(sentry.torch.VerifiedDataset(Rows(half), verifier), batch_size=2))
     assert verifier.finish() == (4, 0, 0)
+
+
+def test_a_loop_over_an_epoch_that_began_anew_is_an_error(signed: Signed) -> None:
+    rows = [{"id": number, "x": number} for number in range(4)]
+    verifier = signed(rows)()
+
+    def loop(part: list[Any]) -> Any:
+        return iter(sentry.torch.DataLoader(sentry.torch.VerifiedDataset(Rows(part), verifier), batch_size=1))
+
+    going = loop(rows)
+    next(going)
+    verifier.reset()
+    with pytest.raises(sentry.EpochError, match="began anew") as caught:
+        next(going)
+    assert caught.value.code == "epoch_state"
+    # Looks at other loaders from within a loop: the second one begins the epoch anew.
+    going = loop(rows)
+    next(going)
+    for _ in range(2):
+        next(loop(rows[:2]))
+    with pytest.raises(sentry.EpochError):
+        next(going)
+    # Two loops side by side are one epoch.
+    verifier.reset()
+    for _ in zip(loop(rows[:2]), loop(rows[2:]), strict=True):
+        pass
+    assert verifier.finish(repeats=False) == (4, 0, 0)
+
+
+@pytest.mark.parametrize("kind", [object, str])
+def test_fields_may_be_arrays_of_text(kind: type, signed: Signed) -> None:
+    verifier = signed([{"id": 0, "x": "a"}, {"id": 1, "x": "bc"}])()
+    data = sentry.torch.VerifiedDataset({"id": numpy.arange(2), "x": numpy.array(["a", "bc"], kind)}, verifier)
+    assert [row["x"] for row in data.look([1, 0]).values] == ["bc", "a"]
+    with pytest.raises(sentry.SampleError):
+        sentry.torch.VerifiedDataset({"id": numpy.arange(2), "x": numpy.array(["a", "bd"], kind)}, verifier).look([1])
 
 
 def test_a_look_at_the_first_batch_does_not_count_for_the_epoch(signed: Signed) -> None:

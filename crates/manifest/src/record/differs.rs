@@ -32,12 +32,15 @@ pub enum Culprit {
 /// samples, which are tried too: labels come again.
 pub fn field_that_differs(fields: &[Field<'_>], expected: &SampleDigest, others: &[Field<'_>]) -> Option<Culprit> {
     let fields: Vec<Field<'_>> = fields.iter().map(hashed).collect();
+    let mut tries = MOST_WORK / fields.iter().map(|field| count(&field.value)).sum::<usize>().max(1);
     let mut untried = Vec::new();
     for (place, field) in fields.iter().enumerate() {
-        let Some(candidates) = candidates(field, others) else {
+        let candidates = candidates(field, others).filter(|candidates| candidates.len() <= tries);
+        let Some(candidates) = candidates else {
             untried.push(field.name);
             continue;
         };
+        tries -= candidates.len();
         for candidate in candidates {
             let mut tried = fields.clone();
             tried[place].value = candidate.value();
@@ -49,6 +52,18 @@ pub fn field_that_differs(fields: &[Field<'_>], expected: &SampleDigest, others:
     match untried[..] {
         [only] => Some(Culprit::Likely { field: only.to_owned() }),
         _ => None,
+    }
+}
+
+/// Values that are encoded in search of a field, at most: each try encodes all of a sample, of which a list may have thousands.
+const MOST_WORK: usize = 1 << 18;
+
+/// How many values there are in a value, itself included.
+fn count(value: &Value<'_>) -> usize {
+    match value {
+        Value::List(values) => 1 + values.iter().map(count).sum::<usize>(),
+        Value::Struct(fields) => 1 + fields.iter().map(|field| count(&field.value)).sum::<usize>(),
+        _ => 1,
     }
 }
 
@@ -233,6 +248,19 @@ mod tests {
         let signed = digest(&sample(Value::Integer(5)));
         assert_eq!(field_that_differs(&sample(Value::Null), &signed, &other), sure("label", "5"));
         assert_eq!(field_that_differs(&sample(Value::Null), &signed, &[]), None);
+    }
+
+    #[test]
+    fn long_lists_are_not_searched_for_long() {
+        let sample = |label, length: i64| {
+            [
+                Field { name: "label", value: Value::Integer(label) },
+                Field { name: "list", value: Value::List((0..length).map(Value::Integer).collect()) },
+            ]
+        };
+        assert_eq!(field_that_differs(&sample(5, 10), &digest(&sample(3, 10)), &[]), sure("label", "3"));
+        // Each try would encode a million values.
+        assert_eq!(field_that_differs(&sample(5, 1 << 20), &digest(&sample(3, 1 << 20)), &[]), None);
     }
 
     #[test]
